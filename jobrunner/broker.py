@@ -1,0 +1,128 @@
+"""The queue: what goes in, what becomes due, what a runner claims, what is called off."""
+
+import json
+from collections.abc import Iterable, Sequence
+
+from jobrunner.database import Database, Value
+from jobrunner.errors import InvocationNotFound, UniqueKeyTaken
+from jobrunner.models import Claimed, InvocationId, Request, RunnerId
+from jobrunner.payload import INLINE_BYTES
+from jobrunner.status import STARTED, Status
+from jobrunner.times import now_ms
+
+DUE_AT_ONCE = 5000
+"""How many rows one turn promotes or expires, so that a transaction stays short."""
+
+
+def enqueue(database: Database, requests: Iterable[Request]) -> list[InvocationId]:
+    """Put all of them in, or none; gives the ids in order. A request whose key is held gives the holder's id."""
+    requests = list(requests)
+    with database.transaction():
+        if any(request.unique_key is not None for request in requests):
+            return [_enqueue_keyed(database, request) for request in requests]
+        return _insert(database, requests)
+
+
+def _enqueue_keyed(database: Database, request: Request) -> InvocationId:
+    holder = database.one("key_holder", key=request.unique_key) if request.unique_key is not None else None
+    if holder is not None:
+        started = holder[1] in STARTED
+        if request.if_exists == "skip":
+            return InvocationId(holder[0])
+        if request.if_exists == "error" or started:
+            raise UniqueKeyTaken(str(request.unique_key), holder[0], started and request.if_exists == "replace")
+        cancel(database, [holder[0]], reason="replaced by a newer job with the same key")
+    return _insert(database, [request])[0]
+
+
+def _insert(database: Database, requests: Sequence[Request]) -> list[InvocationId]:
+    now = now_ms()
+    first = database.query("last_id")[0][0] + 1
+    database.change_many("enqueue", (_row(request, now) for request in requests))
+    ids = [InvocationId(one) for one in range(first, first + len(requests))]
+    database.change_many("put_argument", ((one, r.args) for one, r in zip(ids, requests, strict=True) if _is_large(r)))
+    return ids
+
+
+def _is_large(request: Request) -> bool:
+    return len(request.args) > INLINE_BYTES
+
+
+def _row(request: Request, now: int) -> tuple[Value, ...]:
+    status = Status.PENDING
+    if request.hold:
+        status = Status.BLOCKED
+    elif request.run_at is not None and request.run_at > now:
+        status = Status.SCHEDULED
+    return (
+        status.value,
+        request.queue,
+        request.priority,
+        request.kind,
+        request.task,
+        None if _is_large(request) else request.args,
+        request.policy,
+        request.label,
+        request.unique_key,
+        request.parent,
+        now,
+        request.run_at,
+        request.expires_at,
+        "held" if request.hold else None,
+    )
+
+
+def claim(database: Database, runner: RunnerId, queues: Sequence[str], limit: int) -> list[Claimed]:
+    """Take up to `limit` pending invocations of the queues (none named: of all); on return they are RUNNING and this runner's."""
+    names = list(queues) or [row[0] for row in database.query("queues_with_pending")]
+    if not names:
+        return []
+    rows = database.query("claim", runner=runner, queues=json.dumps(names), limit=limit, now=now_ms())
+    return sorted((Claimed(*row) for row in rows), key=lambda one: (-one.priority, one.id))
+
+
+def argument(database: Database, invocation_id: InvocationId) -> str:
+    """Arguments too large for the invocation's own row, as JSON text."""
+    row = database.one("argument", id=invocation_id)
+    if row is None:
+        raise InvocationNotFound(invocation_id)
+    return str(row[0])
+
+
+def next_due(database: Database) -> int | None:
+    """The next moment at which the clock alone changes something, in milliseconds since 1970."""
+    moments = [moment for moment in database.query("next_due")[0] if moment is not None]
+    return min(moments, default=None)
+
+
+def promote_and_expire(database: Database) -> int:
+    """Do what the clock demands: expired ones first, so that none of them is promoted; tells how many."""
+    expired = database.query("expire_due", now=now_ms(), limit=DUE_AT_ONCE)
+    return len(expired) + len(database.query("promote_due", now=now_ms(), limit=DUE_AT_ONCE))
+
+
+def is_drained(database: Database, queues: Sequence[str]) -> bool:
+    """Whether nothing is pending in the queues (none named: all) and no failed attempt waits to be made again."""
+    names = list(queues) or [row[0] for row in database.query("queues_with_pending")]
+    pending = database.query("has_pending", queues=json.dumps(names))[0][0]
+    return not pending and not database.query("retries_waiting", queues=json.dumps(list(queues)))[0][0]
+
+
+def cancel(database: Database, ids: Sequence[int], *, reason: str, children: bool = False) -> list[InvocationId]:
+    """Call off those that are not finished: at once what has not started, by their runners what has. Gives their ids."""
+    with database.transaction():
+        if children:
+            ids = [row[0] for row in database.query("descendants", ids=json.dumps(list(ids)))]
+        names = json.dumps(list(ids))
+        now = now_ms()
+        waiting = database.query("cancel_waiting", ids=names, now=now, reason=reason)
+        started = database.query("cancel_started", ids=names, now=now)
+    return sorted(InvocationId(row[0]) for row in waiting + started)
+
+
+def retry(database: Database, ids: Sequence[int], *, reason: str) -> list[InvocationId]:
+    """Have finished, held or delayed ones done now, with all budgets anew. Gives the ids of those that were."""
+    with database.transaction():
+        again = [InvocationId(row[0]) for row in database.query("retry", ids=json.dumps(list(ids)), now=now_ms(), reason=reason)]
+        database.query("forget_results", ids=json.dumps(again))
+    return sorted(again)

@@ -1,0 +1,141 @@
+"""Messages between processes over a stream socket: each a JSON array, behind its length in four bytes.
+
+A message is `[verb, fact, ...]`. The blocking side (a worker) uses `send` and `receive`; the side with a
+selector (the runner) uses `post`, `flush` and `read`, which never block.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import struct
+import threading
+from collections.abc import Iterator, Sequence
+
+from jobrunner.errors import ChannelClosed
+from jobrunner.models import Json
+
+MAX_MESSAGE = 16 << 20
+"""A longer message is no message of ours; results, the largest, are at most 1 MiB."""
+_LENGTH = struct.Struct("!I")
+_MANY = 1 << 18
+
+Message = list[Json]
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected ends."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+
+
+class Channel:
+    """One end: it starts with a connected socket and ends with `close`."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+        self._incoming = bytearray()
+        self._outgoing = bytearray()
+        self._descriptors: list[int] = []
+        self._sending = threading.Lock()
+
+    def fileno(self) -> int:
+        """The descriptor, for a selector; -1 after the end."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close this end; the other one reads an end of file."""
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors.clear()
+        with contextlib.suppress(OSError):  # a job that closed every descriptor closed this one too
+            self._socket.close()
+
+    def send(self, *message: Json) -> None:
+        """Send one message, waiting until the other side takes it."""
+        try:
+            with self._sending:
+                self._socket.sendall(_frame(message))
+        except OSError as error:
+            raise ChannelClosed(f"the runner cannot be reached: {error.strerror}") from error
+
+    def receive(self) -> Message:
+        """Wait for one message; ChannelClosed at the end."""
+        while (message := self._next()) is None:
+            if not self._fill(0):
+                raise ChannelClosed("the runner is gone")
+        return message
+
+    def send_with(self, descriptors: Sequence[int], *message: Json) -> None:
+        """Send one short message and open descriptors with it; they come out of `take_descriptors` in order."""
+        socket.send_fds(self._socket, [_frame(message)], descriptors)
+
+    def take_descriptors(self, count: int) -> list[int]:
+        """The next `count` descriptors that came in; the caller owns them now."""
+        taken, self._descriptors = self._descriptors[:count], self._descriptors[count:]
+        return taken
+
+    def post(self, *message: Json) -> None:
+        """Queue a message and send what the socket takes now."""
+        self._outgoing += _frame(message)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what the socket takes of the queued messages."""
+        with contextlib.suppress(BlockingIOError):
+            while self._outgoing:
+                sent = self._socket.send(memoryview(self._outgoing)[:_MANY], socket.MSG_DONTWAIT)
+                del self._outgoing[:sent]
+
+    @property
+    def has_more_to_send(self) -> bool:
+        """Whether `flush` has something left to do when the socket takes more."""
+        return bool(self._outgoing)
+
+    def read(self) -> Iterator[Message]:
+        """The messages that are there now; ChannelClosed after the last one."""
+        is_open = True
+        with contextlib.suppress(BlockingIOError):
+            is_open = self._fill(socket.MSG_DONTWAIT)
+        while (message := self._next()) is not None:
+            yield message
+        if not is_open:
+            raise ChannelClosed("the other side is gone")
+
+    def _fill(self, flags: int) -> bool:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._socket, _MANY, 32, flags)
+        except BlockingIOError:
+            raise
+        except OSError:
+            return False
+        self._descriptors += descriptors
+        self._incoming += data
+        return bool(data)
+
+    def _next(self) -> Message | None:
+        if len(self._incoming) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(self._incoming)
+        end = _LENGTH.size + length
+        if length > MAX_MESSAGE:
+            raise ChannelClosed("the other side sent what is no message")
+        if len(self._incoming) < end:
+            return None
+        body = bytes(self._incoming[_LENGTH.size : end])
+        del self._incoming[:end]
+        return _parse(body)
+
+
+def _frame(message: Sequence[Json]) -> bytes:
+    body = json.dumps(message, separators=(",", ":")).encode()
+    return _LENGTH.pack(len(body)) + body
+
+
+def _parse(body: bytes) -> Message:
+    try:
+        message = json.loads(body)
+    except ValueError as error:
+        raise ChannelClosed("the other side sent what is no message") from error
+    if not isinstance(message, list) or not message:
+        raise ChannelClosed("the other side sent what is no message")
+    return message

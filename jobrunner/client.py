@@ -1,0 +1,49 @@
+"""The seam between what users call and where it is done: on the database here, or by the runner over the channel.
+
+In a worker nothing of ours may open the database (locks of two libraries or of a forked connection get
+lost), so there every call is a message to the runner.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from jobrunner import broker, state_backend
+from jobrunner.database import Database
+from jobrunner.errors import JobRunnerError
+from jobrunner.models import InvocationId, Job, Json, LogPiece, Progress, Request, State
+from jobrunner.status import Status
+
+
+class Client(Protocol):
+    """What can be asked of jobrunner, wherever one is."""
+
+    def enqueue(self, requests: Sequence[Request]) -> list[InvocationId]:
+        """Put all in, or none; ids in order."""
+
+    def job(self, invocation_id: int) -> Job:
+        """All facts of one invocation."""
+
+    def states(self, ids: Sequence[int]) -> list[State]:
+        """Where these stand, in order."""
+
+    def result(self, invocation_id: int) -> Json:
+        """What it returned, or the exception that tells why there is nothing."""
+
+    def cancel(self, ids: Sequence[int], children: bool) -> list[InvocationId]:
+        """Call these off; the ids of those that were not finished."""
+
+    def retry(self, ids: Sequence[int]) -> list[InvocationId]:
+        """Have these done again; the ids of those that can be."""
+
+    def log(self, invocation_id: int, after: int) -> list[LogPiece]:
+        """The next pieces of output."""
+
+    def progress(self, invocation_id: int) -> Progress | None:
+        """What it last said of itself."""
+
+    def counts(self) -> dict[Status, int]:
+        """How many are in each status."""
+
+    def wait(self, ids: Sequence[int], timeout: float | None) -> list[State]:
+        """Block until all are final; WaitTimeout where `timeout` seconds do not suffice."""

@@ -1,0 +1,125 @@
+"""Everything that jobrunner raises, each a sentence that helps; `exit_code` is what the CLI ends with."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class JobRunnerError(Exception):
+    """The root: catch this to catch all of ours."""
+
+    exit_code = 1
+
+
+class UsageError(JobRunnerError, ValueError):
+    """Something was asked for in a way that cannot be meant."""
+
+    exit_code = 2
+
+
+class NotSerializable(UsageError):
+    """Arguments or a result are not plain JSON data, or more of it than the limits allow."""
+
+
+class TaskNotFound(JobRunnerError):
+    """The invocation names a task that cannot be imported here."""
+
+    def __init__(self, task: str, why: str) -> None:
+        super().__init__(f"no task {task!r}: {why}")
+        self.task = task
+
+
+class InvocationNotFound(JobRunnerError, LookupError):
+    """No job has this number."""
+
+    exit_code = 4
+
+    def __init__(self, invocation_id: int) -> None:
+        super().__init__(f"there is no job {invocation_id}")
+        self.invocation_id = invocation_id
+
+
+class InvocationFailed(JobRunnerError):
+    """The job that was waited for failed; `kind`, `message`, `traceback` and `attempt` tell how."""
+
+    def __init__(self, invocation_id: int, kind: str, message: str, traceback: str | None, attempt: int) -> None:
+        super().__init__(f"job {invocation_id} failed in attempt {attempt}: {kind}: {message}")
+        self.invocation_id = invocation_id
+        self.kind = kind
+        self.message = message
+        self.traceback = traceback
+        self.attempt = attempt
+
+
+class InvocationCancelled(JobRunnerError):
+    """The job that was waited for was cancelled or expired; `status` and `reason` tell which and why."""
+
+    def __init__(self, invocation_id: int, status: str, reason: str | None) -> None:
+        super().__init__(f"job {invocation_id} is {status}" + (f": {reason}" if reason else ""))
+        self.invocation_id = invocation_id
+        self.status = status
+        self.reason = reason
+
+
+class WaitTimeout(JobRunnerError, TimeoutError):
+    """What was waited for was not final in time; the jobs go on."""
+
+    exit_code = 124
+
+    def __init__(self, seconds: float, unfinished: Sequence[int]) -> None:
+        shown = ", ".join(str(one) for one in unfinished[:5]) + (", ..." if len(unfinished) > 5 else "")
+        super().__init__(f"not finished within {seconds:g} s: job {shown}")
+        self.unfinished = tuple(unfinished)
+
+
+class UniqueKeyTaken(JobRunnerError):
+    """An unfinished job holds the unique key already."""
+
+    def __init__(self, key: str, holder: int, started: bool) -> None:
+        way = "; it has started, so it cannot be replaced: cancel it first, or skip" if started else ""
+        super().__init__(f"job {holder} with the key {key!r} is not finished{way}")
+        self.key = key
+        self.holder = holder
+
+
+class NoDatabase(JobRunnerError):
+    """There is no file at the path where one is to be read."""
+
+    exit_code = 2
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"no database at {path}: `jobrunner init` or the first `jobrunner enqueue` makes it")
+        self.path = path
+
+
+class ForeignDatabase(JobRunnerError):
+    """The file belongs to another program, or to a newer jobrunner; it is left untouched."""
+
+    exit_code = 65
+
+
+class CannotCreate(JobRunnerError):
+    """The database file or its folder cannot be made."""
+
+    exit_code = 73
+
+
+class DatabaseBroken(JobRunnerError):
+    """The file is damaged, or reading or writing it fails."""
+
+    exit_code = 74
+
+
+class DatabaseBusy(JobRunnerError):
+    """Another process held the write lock for too long."""
+
+    exit_code = 75
+
+
+class NotAllowed(JobRunnerError):
+    """The file's owner or mode forbids the use, or would let others run code as you."""
+
+    exit_code = 77
+
+
+class ChannelClosed(JobRunnerError):
+    """The runner at the other end of the channel is gone."""

@@ -1,0 +1,114 @@
+"""Doing the work of one function invocation: find it, call it, and say what came of it. No database here."""
+
+import asyncio
+import importlib
+import inspect
+import json
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jobrunner import payload
+from jobrunner.errors import JobRunnerError, NotSerializable, TaskNotFound
+from jobrunner.models import Failure, Json, Outcome
+from jobrunner.policy import type_name
+
+MAX_MESSAGE = 10_000
+"""Characters of an exception's message that are kept."""
+MAX_TRACEBACK = 100_000
+"""Characters of a traceback that are kept: its end, where the error is."""
+POSITIONAL = "*"
+"""The key of positional arguments beside named ones; no parameter can have this name."""
+
+
+class Found(NamedTuple):
+    """A task as its module has it; `policy` is what it declares, as JSON text."""
+
+    function: Callable[..., Any]
+    policy: str | None
+
+
+def find(task: str) -> Found:
+    """Import `module:function`; TaskNotFound says what is missing. What the import itself raises goes through."""
+    module_name, _, path = task.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name + ".").startswith(error.name + "."):
+            raise
+        raise TaskNotFound(task, f"there is no module {error.name!r} on the path (--app-dir adds a folder)") from None
+    for name in path.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            raise TaskNotFound(task, f"{module_name} has no {path!r}") from None
+    function = getattr(found, "function", found)
+    if not callable(function):
+        raise TaskNotFound(task, f"{path} is a {type(found).__name__}, not a function")
+    return Found(function, getattr(found, "declared", None))
+
+
+def call(function: Callable[..., Any], args: Json) -> Any:
+    """Call it with JSON arguments: a list is positional, an object is named, its key `*` positional."""
+    named = dict(args) if isinstance(args, dict) else {POSITIONAL: args}
+    positional = named.pop(POSITIONAL, [])
+    returned = function(*positional, **named)
+    if inspect.iscoroutine(returned):
+        return asyncio.run(returned)
+    return returned
+
+
+def perform(function: Callable[..., Any], args: Json) -> Outcome:
+    """Call it and tell what came of it; nothing that it raises gets out, SystemExit and KeyboardInterrupt included."""
+    try:
+        returned = call(function, args)
+    except BaseException as error:  # a job may raise whatever it likes; its runner must hear of it
+        return Outcome(failure=describe(error))
+    try:
+        return Outcome(result=payload.dump(returned, "result"))
+    except NotSerializable as error:
+        return Outcome(failure=describe(error, f"the function was done, but {error}"))
+
+
+def describe(error: BaseException, message: str | None = None) -> Failure:
+    """The exception as facts: even one whose own text cannot be had."""
+    return Failure(
+        type=type_name(type(error)),
+        message=_text(error) if message is None else message,
+        traceback=None if isinstance(error, JobRunnerError) else _traceback(error),
+        types=tuple(type_name(cls) for cls in type(error).__mro__[:-1]),
+    )
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return _clean(str(error))[:MAX_MESSAGE]
+    except BaseException as broken:  # a user's __str__ may raise anything
+        return f"(its text cannot be had: {type(broken).__name__})"
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        frames = error.__traceback__
+        # The frames of this module say nothing about the job.
+        while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+            frames = frames.tb_next
+        return _clean("".join(traceback.format_exception(type(error), error, frames)))[-MAX_TRACEBACK:]
+    except BaseException as broken:  # as above: formatting calls the user's __str__ and __repr__
+        return f"(no traceback: {type(broken).__name__})"
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def load_args(text: str) -> Json:
+    """The arguments as the row has them."""
+    return json.loads(text)
+
+
+def imported_quietly(module_name: str, before: frozenset[str]) -> bool:
+    """Whether doing the job imported its module here, and without starting a thread: then the template may, too."""
+    return module_name not in before and module_name in sys.modules and threading.active_count() == 1

@@ -1,0 +1,144 @@
+"""What becomes of an attempt: judged from the worker's outcome and its process's exit, and recorded behind the fence."""
+
+import signal
+from typing import NamedTuple
+
+from jobrunner.database import Database
+from jobrunner.models import Claimed, Exit, Failure, Outcome, RunnerId, StopReason
+from jobrunner.policy import CRASH_BUDGET, Policy
+from jobrunner.status import Status
+from jobrunner.times import now_ms, words
+
+
+class Ended(NamedTuple):
+    """An attempt that is over: the worker's word (None: it said nothing), its exit, and why we stopped it, if we did."""
+
+    claimed: Claimed
+    policy: Policy
+    outcome: Outcome | None
+    exit: Exit | None
+    stopped: StopReason | None = None
+
+
+class Verdict(NamedTuple):
+    """What an attempt comes to: the next status, the word for the attempt, why, and when it is tried again."""
+
+    status: Status
+    outcome: str
+    reason: str | None = None
+    failure: Failure | None = None
+    retry_in_ms: int | None = None
+
+
+def judge(ended: Ended) -> Verdict:
+    """Pure: from what happened to what it means. A job that delivered its result has succeeded, whatever else was going on."""
+    if _succeeded(ended):
+        return Verdict(Status.SUCCESS, "success")
+    if ended.stopped == "cancel":
+        return Verdict(Status.CANCELLED, "cancelled", "cancelled while it ran", Failure("Cancelled", "stopped on request"))
+    if ended.stopped == "shutdown":
+        return Verdict(Status.PENDING, "interrupted", "its runner was stopped", Failure("Interrupted", "its runner was stopped"))
+    if ended.stopped == "timeout":
+        limit = words(ended.policy.timeout_ms or 0)
+        return _failed(ended, "timeout", Failure("TimedOut", f"ran longer than its timeout of {limit}"))
+    if ended.outcome is not None and ended.outcome.failure is not None:
+        return _failed(ended, "failed", ended.outcome.failure)
+    if ended.exit is None or ended.exit.signal is not None:
+        return _crashed(ended)
+    return _failed(ended, "failed", _exit_failure(ended))
+
+
+def _succeeded(ended: Ended) -> bool:
+    if ended.outcome is not None:
+        return ended.outcome.failure is None
+    is_program = ended.claimed.kind != "function"
+    return is_program and ended.stopped is None and ended.exit is not None and ended.exit.code == 0
+
+
+def _exit_failure(ended: Ended) -> Failure:
+    code = ended.exit.code if ended.exit else None
+    if ended.claimed.kind == "function":
+        return Failure("WorkerExited", f"the process exited with code {code} before the function returned")
+    return Failure("ExitCode", f"exited with code {code}")
+
+
+def _failed(ended: Ended, outcome: str, failure: Failure) -> Verdict:
+    retry = ended.policy.retry
+    attempt = ended.claimed.attempt
+    if retry is None or not retry.allows(failure, attempt):
+        return Verdict(Status.FAILED, outcome, f"{failure.type} in attempt {attempt}", failure)
+    delay = retry.delay_ms(attempt)
+    reason = f"{failure.type} in attempt {attempt} of {retry.attempts}; again in {words(delay)}"
+    return Verdict(Status.SCHEDULED, outcome, reason, failure, delay)
+
+
+def _crashed(ended: Ended) -> Verdict:
+    failure = Failure("WorkerDied", _death(ended.exit))
+    crashes = ended.claimed.crashes
+    if ended.policy.on_crash == "fail":
+        return Verdict(Status.FAILED, "crashed", f"{failure.message}; it is not to be tried after a crash", failure)
+    if crashes >= CRASH_BUDGET:
+        return Verdict(Status.FAILED, "crashed", f"{failure.message}; crash {crashes} of {CRASH_BUDGET}", failure)
+    return Verdict(Status.PENDING, "crashed", f"{failure.message}; crash {crashes} of {CRASH_BUDGET}, so once more", failure)
+
+
+def _death(exit: Exit | None) -> str:
+    if exit is None or exit.signal is None:
+        return "the runner died"
+    try:
+        return f"the process died of signal {exit.signal} ({signal.Signals(exit.signal).name})"
+    except ValueError:
+        return f"the process died of signal {exit.signal}"
+
+
+def record(database: Database, ended: Ended, runner: RunnerId) -> bool:
+    """Write down what became of an attempt; False where it had been given up already (a stale outcome: nothing is changed)."""
+    verdict = judge(ended)
+    with database.transaction():
+        if not _move(database, ended, verdict):
+            return False
+        if verdict.status is Status.SUCCESS and ended.outcome and ended.outcome.result not in (None, "null"):
+            database.query("put_result", id=ended.claimed.id, value=ended.outcome.result)
+        _put_attempt(database, ended, verdict, runner)
+    return True
+
+
+def _move(database: Database, ended: Ended, verdict: Verdict) -> bool:
+    fence = {"id": ended.claimed.id, "claim": ended.claimed.claim, "now": now_ms(), "reason": verdict.reason}
+    if verdict.outcome == "crashed":
+        return _reroute(database, fence, verdict)
+    if verdict.status is Status.PENDING:
+        return database.change("interrupt", **fence) == 1
+    if verdict.retry_in_ms is not None:
+        return database.change("reschedule", **fence, run_at=fence["now"] + verdict.retry_in_ms) == 1
+    return database.change("finish", **fence, status=verdict.status.value, forgiven=1) == 1
+
+
+def _reroute(database: Database, fence: dict[str, object], verdict: Verdict) -> bool:
+    if database.change("kill", **fence) != 1:  # type: ignore[arg-type]
+        return False
+    if verdict.status is Status.PENDING:
+        return database.change("reroute", **fence) == 1  # type: ignore[arg-type]
+    return database.change("finish", **fence, status=verdict.status.value, forgiven=0) == 1  # type: ignore[arg-type]
+
+
+def _put_attempt(database: Database, ended: Ended, verdict: Verdict, runner: RunnerId) -> None:
+    claimed, exit, failure = ended.claimed, ended.exit, verdict.failure
+    database.query(
+        "put_attempt",
+        id=claimed.id,
+        claim=claimed.claim,
+        attempt=claimed.attempt,
+        runner=runner,
+        pid=exit.pid if exit else None,
+        started_at=claimed.started_at,
+        now=now_ms(),
+        outcome=verdict.outcome,
+        exit_code=exit.code if exit else None,
+        signal=exit.signal if exit else None,
+        cpu_ms=exit.cpu_ms if exit else None,
+        peak_kb=exit.peak_kb if exit else None,
+        error_type=failure.type if failure else None,
+        error_message=failure.message if failure else None,
+        traceback=failure.traceback if failure else None,
+    )

@@ -1,0 +1,73 @@
+"""Arguments and results: plain JSON, within limits, or an error that says which one was passed."""
+
+import json
+import re
+
+from jobrunner.errors import NotSerializable
+from jobrunner.models import Json
+
+MAX_BYTES = 1 << 20
+"""The largest arguments or result, in bytes of JSON."""
+MAX_DEPTH = 100
+"""The deepest nesting of lists and objects."""
+INLINE_BYTES = 1000
+"""Arguments up to this size stand in the invocation's own row."""
+
+
+def dump(value: object, what: str) -> str:
+    """JSON text of `value`; `what` ("arguments", "result") names it in the error."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        size = len(text.encode())
+    except RecursionError:
+        raise NotSerializable(f"the {what} are nested deeper than {MAX_DEPTH} levels, or contain themselves") from None
+    except UnicodeEncodeError:
+        raise NotSerializable(f"the {what} contain a lone surrogate, which is not text that can be kept") from None
+    except (TypeError, ValueError) as error:
+        raise NotSerializable(f"the {what} are not plain JSON data (null, bool, number, text, list, object): {error}") from None
+    check(text, size, what)
+    return text
+
+
+def check(text: str, size: int, what: str) -> None:
+    """Refuse JSON text that is too large or too deep."""
+    if size > MAX_BYTES:
+        raise NotSerializable(
+            f"the {what} are {size:,} bytes of JSON, and the limit is {MAX_BYTES:,}: "
+            "keep large data in a file and pass its name"
+        )
+    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+        raise NotSerializable(f"the {what} are nested deeper than {MAX_DEPTH} levels")
+
+
+def load(text: str, what: str) -> Json:
+    """Read JSON text from a user, within the limits."""
+    try:
+        size = len(text.encode())
+        value = json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise NotSerializable(f"the {what} are nested deeper than {MAX_DEPTH} levels") from None
+    except UnicodeEncodeError:
+        raise NotSerializable(f"the {what} are not valid UTF-8") from None
+    except ValueError as error:
+        raise NotSerializable(f"the {what} are not valid JSON: {error}") from None
+    check(text, size, what)
+    return value
+
+
+def _no_constant(name: str) -> Json:
+    raise ValueError(f"{name} is not JSON")
+
+
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+
+
+def _depth(text: str) -> int:
+    depth = deepest = 0
+    for match in _STRING_OR_BRACKET.finditer(text):
+        if match[0] in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif match[0] in "]}":
+            depth -= 1
+    return deepest

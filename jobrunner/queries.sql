@@ -1,0 +1,265 @@
+-- jobrunner: every statement that the program runs, by name. Lists go in as JSON.
+
+-- name: identity
+SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
+       (SELECT count(*) FROM sqlite_schema), (SELECT journal_mode FROM pragma_journal_mode);
+
+-- Enqueueing --------------------------------------------------------------------------------------
+
+-- name: enqueue
+INSERT INTO jr_invocation(status, queue, priority, kind, task, args, policy, label, unique_key, parent,
+                          created_at, run_at, expires_at, reason)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: last_id
+-- Inside a write transaction new rows get the numbers that follow it, one by one.
+SELECT coalesce(max(id), 0) FROM jr_invocation;
+
+-- name: put_argument
+INSERT INTO jr_argument(invocation, value) VALUES (?, ?);
+
+-- name: argument
+SELECT value FROM jr_argument WHERE invocation = :id;
+
+-- name: key_holder
+SELECT id, status FROM jr_invocation WHERE unique_key = :key AND finished_at IS NULL;
+
+-- Claiming ----------------------------------------------------------------------------------------
+
+-- name: queues_with_pending
+-- Leaps from name to name over the claim index, so that it costs as much as there are queues, not jobs.
+WITH RECURSIVE name(queue) AS (
+    SELECT min(queue) FROM jr_invocation WHERE status = 'pending'
+    UNION ALL
+    SELECT (SELECT min(queue) FROM jr_invocation WHERE status = 'pending' AND queue > name.queue)
+      FROM name WHERE name.queue IS NOT NULL)
+SELECT queue FROM name WHERE queue IS NOT NULL;
+
+-- name: claim
+-- The best `limit` of each queue, then the best of all: priority first, then age.
+UPDATE jr_invocation
+   SET status = 'running', claim = claim + 1, attempt = attempt + 1, crashes = crashes + 1,
+       runner = :runner, started_at = :now, changed_at = :now, reason = NULL
+ WHERE id IN (
+    SELECT best.id
+      FROM json_each(:queues) AS queue CROSS JOIN jr_invocation AS best
+        ON best.id IN (SELECT id FROM jr_invocation
+                        WHERE status = 'pending' AND queue = queue.value
+                        ORDER BY priority DESC, id LIMIT :limit)
+     ORDER BY best.priority DESC, best.id LIMIT :limit)
+RETURNING id, claim, attempt, crashes, kind, task, args, policy, queue, priority, started_at;
+
+-- name: next_due
+-- The two next moments at which the clock alone changes a status.
+SELECT (SELECT min(run_at) FROM jr_invocation WHERE status = 'scheduled'),
+       (SELECT min(expires_at) FROM jr_invocation
+         WHERE expires_at IS NOT NULL AND (status = 'pending' OR status = 'scheduled' OR status = 'blocked'));
+
+-- name: promote_due
+UPDATE jr_invocation SET status = 'pending', changed_at = :now, reason = NULL
+ WHERE id IN (SELECT id FROM jr_invocation WHERE status = 'scheduled' AND run_at <= :now ORDER BY run_at LIMIT :limit)
+RETURNING id;
+
+-- name: expire_due
+UPDATE jr_invocation
+   SET status = 'expired', changed_at = :now, finished_at = :now, reason = 'not started in time'
+ WHERE id IN (SELECT id FROM jr_invocation
+               WHERE expires_at IS NOT NULL AND (status = 'pending' OR status = 'scheduled' OR status = 'blocked')
+                 AND expires_at <= :now ORDER BY expires_at LIMIT :limit)
+RETURNING id;
+
+-- name: retries_waiting
+-- Whether a drain has something to wait for: attempts that failed and will be made again.
+SELECT EXISTS (SELECT 1 FROM jr_invocation
+                WHERE status = 'scheduled' AND attempt > 0
+                  AND (:queues = '[]' OR queue IN (SELECT value FROM json_each(:queues))));
+
+-- name: has_pending
+SELECT EXISTS (SELECT 1 FROM json_each(:queues) AS queue
+                WHERE EXISTS (SELECT 1 FROM jr_invocation WHERE status = 'pending' AND queue = queue.value));
+
+-- Attempts ----------------------------------------------------------------------------------------
+-- The claim number is the fence: a worker that was given up changes nothing.
+
+-- name: finish
+UPDATE jr_invocation
+   SET status = :status, changed_at = :now, finished_at = :now, reason = :reason, crashes = crashes - :forgiven
+ WHERE id = :id AND claim = :claim AND (status = 'running' OR status = 'resumed' OR status = 'killed');
+
+-- name: reschedule
+UPDATE jr_invocation
+   SET status = 'scheduled', changed_at = :now, run_at = :run_at, reason = :reason, crashes = crashes - 1
+ WHERE id = :id AND claim = :claim AND (status = 'running' OR status = 'resumed');
+
+-- name: interrupt
+-- Back in the queue as if it had not been tried: the runner stopped, the job did nothing wrong.
+UPDATE jr_invocation
+   SET status = 'pending', changed_at = :now, reason = :reason, attempt = attempt - 1, crashes = crashes - 1
+ WHERE id = :id AND claim = :claim AND (status = 'running' OR status = 'resumed');
+
+-- name: kill
+UPDATE jr_invocation SET status = 'killed', changed_at = :now, reason = :reason
+ WHERE id = :id AND claim = :claim AND (status = 'running' OR status = 'resumed' OR status = 'paused');
+
+-- name: reroute
+-- A crash spends no attempt, but one of the crash budget, which was counted when it was claimed.
+UPDATE jr_invocation
+   SET status = 'pending', changed_at = :now, reason = :reason, attempt = attempt - 1
+ WHERE id = :id AND claim = :claim AND status = 'killed';
+
+-- name: put_result
+INSERT INTO jr_result(invocation, value) VALUES (:id, :value)
+    ON CONFLICT (invocation) DO UPDATE SET value = excluded.value;
+
+-- name: put_attempt
+INSERT INTO jr_attempt(invocation, claim, attempt, runner, pid, started_at, finished_at, outcome,
+                       exit_code, signal, cpu_ms, peak_kb, error_type, error_message, traceback)
+VALUES (:id, :claim, :attempt, :runner, :pid, :started_at, :now, :outcome,
+        :exit_code, :signal, :cpu_ms, :peak_kb, :error_type, :error_message, :traceback);
+
+-- name: put_output
+-- The attempt may have been given up in the meantime; its output is true all the same.
+INSERT INTO jr_output(invocation, claim, at, stream, data, cut) VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: put_progress
+INSERT INTO jr_progress(invocation, claim, at, fraction, message)
+SELECT id, claim, :now, :fraction, :message FROM jr_invocation
+ WHERE id = :id AND claim = :claim AND (status = 'running' OR status = 'resumed' OR status = 'paused')
+    ON CONFLICT (invocation) DO UPDATE
+   SET claim = excluded.claim, at = excluded.at, fraction = excluded.fraction, message = excluded.message
+RETURNING invocation;
+
+-- Cancelling and retrying -------------------------------------------------------------------------
+
+-- name: cancel_waiting
+UPDATE jr_invocation SET status = 'cancelled', changed_at = :now, finished_at = :now, reason = :reason
+ WHERE id IN (SELECT value FROM json_each(:ids)) AND (status = 'pending' OR status = 'scheduled' OR status = 'blocked')
+RETURNING id;
+
+-- name: cancel_started
+-- Its runner sees the request and stops it.
+UPDATE jr_invocation SET cancel_at = :now
+ WHERE id IN (SELECT value FROM json_each(:ids)) AND (status = 'running' OR status = 'resumed' OR status = 'paused')
+RETURNING id;
+
+-- name: cancel_requests
+SELECT id, claim FROM jr_invocation
+ WHERE runner = :runner AND cancel_at IS NOT NULL AND (status = 'running' OR status = 'paused' OR status = 'resumed');
+
+-- name: retry
+-- All budgets anew; the claim number goes on, since it is the fence.
+UPDATE jr_invocation
+   SET status = 'pending', changed_at = :now, reason = :reason, attempt = 0, crashes = 0, cancel_at = NULL,
+       finished_at = NULL, expires_at = NULL, run_at = NULL
+ WHERE id IN (SELECT value FROM json_each(:ids))
+   AND (status = 'failed' OR status = 'cancelled' OR status = 'expired' OR status = 'success' OR status = 'blocked'
+        OR status = 'scheduled')
+RETURNING id;
+
+-- name: forget_results
+DELETE FROM jr_result WHERE invocation IN (SELECT value FROM json_each(:ids));
+
+-- name: descendants
+WITH RECURSIVE family(id) AS (
+    SELECT value FROM json_each(:ids)
+    UNION
+    SELECT child.id FROM family JOIN jr_invocation AS child ON child.parent = family.id WHERE child.parent IS NOT NULL)
+SELECT id FROM family;
+
+-- Runners -----------------------------------------------------------------------------------------
+
+-- name: register_runner
+INSERT INTO jr_runner(mode, slots, queues, host, pid, boot_id, token, version, started_at, heartbeat_at)
+VALUES (:mode, :slots, :queues, :host, :pid, :boot_id, :token, :version, :now, :now)
+RETURNING id;
+
+-- name: heartbeat
+UPDATE jr_runner SET heartbeat_at = :now WHERE id = :runner;
+
+-- name: stop_runner
+UPDATE jr_runner SET stopped_at = :now, stop_reason = :reason WHERE id = :runner AND stopped_at IS NULL;
+
+-- name: other_runners
+SELECT id, mode, slots, queues, host, pid, token, started_at, heartbeat_at, stopped_at, stop_reason
+  FROM jr_runner WHERE stopped_at IS NULL AND id <> :runner;
+
+-- name: held_by
+SELECT id, claim, attempt, crashes, kind, task, NULL, policy, queue, priority, started_at FROM jr_invocation
+ WHERE runner = :runner AND (status = 'running' OR status = 'paused' OR status = 'resumed');
+
+-- Reading -----------------------------------------------------------------------------------------
+
+-- name: job
+SELECT i.id, i.status, i.kind, i.task, coalesce(i.args, (SELECT value FROM jr_argument WHERE invocation = i.id)),
+       i.queue, i.priority, i.label, i.unique_key, i.parent, i.policy, i.attempt, i.crashes, i.claim, i.runner,
+       i.created_at, i.run_at, i.expires_at, i.started_at, i.finished_at, i.cancel_at, i.reason,
+       a.error_type, a.error_message
+  FROM jr_invocation AS i
+  LEFT JOIN jr_attempt AS a
+    ON a.invocation = i.id
+   AND a.claim = (SELECT max(claim) FROM jr_attempt WHERE invocation = i.id AND error_type IS NOT NULL)
+ WHERE i.id = :id;
+
+-- name: states
+SELECT id, status, attempt, reason FROM jr_invocation WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: result
+SELECT value FROM jr_result WHERE invocation = :id;
+
+-- name: attempts
+SELECT claim, attempt, runner, pid, started_at, finished_at, outcome, exit_code, signal, cpu_ms, peak_kb,
+       error_type, error_message, traceback
+  FROM jr_attempt WHERE invocation = :id ORDER BY claim;
+
+-- name: history
+SELECT at, from_status, to_status, attempt, claim, runner, reason FROM history WHERE job = :id;
+
+-- name: log
+SELECT id, claim, at, stream, data, cut FROM jr_output WHERE invocation = :id AND id > :after ORDER BY id LIMIT :limit;
+
+-- name: progress
+SELECT fraction, message, at FROM jr_progress WHERE invocation = :id;
+
+-- name: children
+SELECT id FROM jr_invocation WHERE parent = :id ORDER BY id;
+
+-- name: counts
+-- Over the partial indexes; what succeeded is what is finished less the unhappy.
+SELECT 'scheduled', count(*) FROM jr_invocation WHERE status = 'scheduled'
+UNION ALL SELECT 'blocked', count(*) FROM jr_invocation WHERE status = 'blocked'
+UNION ALL SELECT 'pending', count(*) FROM jr_invocation WHERE status = 'pending'
+UNION ALL SELECT 'running', count(*) FROM jr_invocation INDEXED BY jr_live
+           WHERE (status = 'running' OR status = 'paused' OR status = 'resumed') AND status = 'running'
+UNION ALL SELECT 'paused', count(*) FROM jr_invocation INDEXED BY jr_live
+           WHERE (status = 'running' OR status = 'paused' OR status = 'resumed') AND status = 'paused'
+UNION ALL SELECT 'resumed', count(*) FROM jr_invocation INDEXED BY jr_live
+           WHERE (status = 'running' OR status = 'paused' OR status = 'resumed') AND status = 'resumed'
+UNION ALL SELECT 'success', (SELECT count(*) FROM jr_invocation WHERE finished_at IS NOT NULL)
+                          - (SELECT count(*) FROM jr_invocation
+                              WHERE status = 'failed' OR status = 'cancelled' OR status = 'expired')
+UNION ALL SELECT 'failed', count(*) FROM jr_invocation WHERE status = 'failed'
+UNION ALL SELECT 'cancelled', count(*) FROM jr_invocation WHERE status = 'cancelled'
+UNION ALL SELECT 'expired', count(*) FROM jr_invocation WHERE status = 'expired';
+
+-- name: queue_counts
+SELECT queue, pending, running, paused, scheduled, blocked FROM queues;
+
+-- name: runners
+SELECT id, mode, slots, queues, host, pid, token, started_at, heartbeat_at, stopped_at, stop_reason
+  FROM jr_runner WHERE stopped_at IS NULL OR :all ORDER BY id;
+
+-- name: list
+-- Newest first. Every condition is off when its parameter is NULL.
+SELECT i.id
+  FROM jr_invocation AS i
+ WHERE (:statuses IS NULL OR i.status IN (SELECT value FROM json_each(:statuses)))
+   AND (:queue IS NULL OR i.queue = :queue)
+   AND (:task IS NULL OR instr(i.task, :task))
+   AND (:label IS NULL OR instr(i.label, :label))
+   AND (:since IS NULL OR i.created_at >= :since)
+   AND (:until IS NULL OR i.created_at < :until)
+   AND (:parent IS NULL OR i.parent = :parent)
+   AND (:error IS NULL OR EXISTS (SELECT 1 FROM jr_attempt AS a WHERE a.invocation = i.id
+                                     AND instr(a.error_type || ': ' || a.error_message, :error)))
+   AND (:text IS NULL OR instr(i.task, :text) OR instr(i.label, :text) OR instr(i.args, :text))
+ ORDER BY i.id DESC LIMIT :limit;

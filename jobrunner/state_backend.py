@@ -1,0 +1,139 @@
+"""What is known of invocations: their state, results, attempts, history, output; and the writing of output."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from jobrunner.database import Database
+from jobrunner.errors import InvocationCancelled, InvocationFailed, InvocationNotFound, UsageError
+from jobrunner.models import Attempt, InvocationId, Job, Json, LogPiece, Progress, Runner, State, Transition
+from jobrunner.status import Status
+from jobrunner.times import now_ms
+
+LOG_PAGE = 256
+"""How many pieces of output are read at a time."""
+
+
+class Filter(NamedTuple):
+    """Which jobs to list; None: any. `task`, `label`, `error` and `text` match a part; times are milliseconds."""
+
+    statuses: tuple[Status, ...] | None = None
+    queue: str | None = None
+    task: str | None = None
+    label: str | None = None
+    since: int | None = None
+    until: int | None = None
+    parent: int | None = None
+    error: str | None = None
+    text: str | None = None
+
+
+class QueueCounts(NamedTuple):
+    """How much of a queue is alive."""
+
+    queue: str
+    pending: int
+    running: int
+    paused: int
+    scheduled: int
+    blocked: int
+
+
+def job(database: Database, invocation_id: int) -> Job:
+    """All that the invocation's row tells; InvocationNotFound where there is none."""
+    row = database.one("job", id=invocation_id)
+    if row is None:
+        raise InvocationNotFound(invocation_id)
+    return Job(*row)._replace(status=Status(row[1]))
+
+
+def states(database: Database, ids: Sequence[int]) -> list[State]:
+    """Where these stand, in the order of `ids`; InvocationNotFound for the first that is none."""
+    found = {row[0]: State(row[0], Status(row[1]), row[2], row[3]) for row in database.query("states", ids=json.dumps(list(ids)))}
+    for one in ids:
+        if one not in found:
+            raise InvocationNotFound(one)
+    return [found[InvocationId(one)] for one in ids]
+
+
+def result(database: Database, invocation_id: int) -> Json:
+    """What the job returned; raises what became of it where that is not success."""
+    state = states(database, [invocation_id])[0]
+    if state.status is Status.FAILED:
+        raise failure(database, state)
+    if state.status is not Status.SUCCESS:
+        raise InvocationCancelled(invocation_id, state.status, state.reason)
+    row = database.one("result", id=invocation_id)
+    return json.loads(row[0]) if row else None
+
+
+def failure(database: Database, state: State) -> InvocationFailed:
+    """The error of a failed job."""
+    last = next((one for one in reversed(attempts(database, state.id)) if one.error_type), None)
+    if last is None:
+        return InvocationFailed(state.id, "Failed", state.reason or "for a reason not kept", None, state.attempts)
+    return InvocationFailed(state.id, last.error_type or "", last.error_message or "", last.traceback, last.attempt)
+
+
+def attempts(database: Database, invocation_id: int) -> list[Attempt]:
+    """What was measured of each attempt that is over, oldest first."""
+    return [Attempt(*row) for row in database.query("attempts", id=invocation_id)]
+
+
+def history(database: Database, invocation_id: int) -> list[Transition]:
+    """Every change of status, oldest first."""
+    return [Transition(*row) for row in database.query("history", id=invocation_id)]
+
+
+def log(database: Database, invocation_id: int, after: int = 0) -> list[LogPiece]:
+    """Up to LOG_PAGE pieces of output that follow the piece number `after`."""
+    return [LogPiece(*row) for row in database.query("log", id=invocation_id, after=after, limit=LOG_PAGE)]
+
+
+def progress(database: Database, invocation_id: int) -> Progress | None:
+    """What the job last said of itself."""
+    row = database.one("progress", id=invocation_id)
+    return Progress(*row) if row else None
+
+
+def children(database: Database, invocation_id: int) -> list[InvocationId]:
+    """The jobs that this one enqueued."""
+    return [row[0] for row in database.query("children", id=invocation_id)]
+
+
+def counts(database: Database) -> dict[Status, int]:
+    """How many jobs are in each status."""
+    return {Status(status): count for status, count in database.query("counts")}
+
+
+def queue_counts(database: Database) -> list[QueueCounts]:
+    """The queues that have something alive."""
+    return [QueueCounts(*row) for row in database.query("queue_counts")]
+
+
+def find(database: Database, wanted: Filter, limit: int) -> list[Job]:
+    """The newest `limit` jobs that match, newest first."""
+    statuses = json.dumps(wanted.statuses) if wanted.statuses is not None else None
+    bindings = wanted._asdict() | {"statuses": statuses}
+    with database.snapshot():
+        return [job(database, row[0]) for row in database.query("list", **bindings, limit=limit)]
+
+
+def runners(database: Database, *, stopped: bool = False) -> list[Runner]:
+    """The runners that have not stopped, or all."""
+    return [Runner(*row) for row in database.query("runners", all=stopped)]
+
+
+def put_output(database: Database, invocation_id: InvocationId, claim: int, pieces: Iterable[tuple[int, str, bytes, int]]) -> None:
+    """Keep pieces of output: (time in ms, stream, data, bytes cut)."""
+    database.change_many("put_output", ((invocation_id, claim, *piece) for piece in pieces))
+
+
+def put_progress(database: Database, invocation_id: int, claim: int, fraction: float | None, message: str | None) -> bool:
+    """Keep what a running job says of itself; False where that claim does not run any more."""
+    if fraction is not None and not 0 <= fraction <= 1:
+        raise UsageError(f"progress is a fraction from 0 to 1, not {fraction}")
+    rows = database.query(
+        "put_progress", id=invocation_id, claim=claim, fraction=fraction, message=message, now=now_ms()
+    )
+    return bool(rows)

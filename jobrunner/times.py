@@ -1,0 +1,95 @@
+"""Durations and instants as people write them, in milliseconds as we keep them."""
+
+import re
+import time
+from datetime import UTC, datetime, timedelta
+
+from jobrunner.errors import UsageError
+
+_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d|w)\s*")
+
+Duration = str | int | float | timedelta
+"""`"90s"`, `"1h30m"`, a number of seconds, or a timedelta."""
+
+
+def now_ms() -> int:
+    """The wall clock, in milliseconds since 1970 UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def duration_ms(duration: Duration) -> int:
+    """Read a duration, in milliseconds; a bare number is seconds."""
+    if isinstance(duration, timedelta):
+        milliseconds = round(duration.total_seconds() * 1000)
+    elif isinstance(duration, str):
+        milliseconds = _parse(duration)
+    else:
+        milliseconds = _seconds(duration)
+    if milliseconds < 0:
+        raise UsageError(f"a duration cannot be negative: {duration!r}")
+    return milliseconds
+
+
+def _seconds(number: float) -> int:
+    try:
+        return round(number * 1000)
+    except (OverflowError, ValueError) as error:
+        raise UsageError(f"{number!r} is not a duration") from error
+
+
+def _parse(text: str) -> int:
+    stripped = text.strip().lower()
+    if re.fullmatch(r"\d+(\.\d+)?", stripped):
+        return round(float(stripped) * 1000)
+    parts = list(_PART.finditer(stripped))
+    if not stripped or "".join(part.group() for part in parts) != stripped:
+        raise UsageError(f"{text!r} is not a duration: write it like 90s, 10m, 1h30m or 2d")
+    return round(sum(float(part[1]) * _UNITS[part[2]] for part in parts))
+
+
+def instant_ms(instant: str | datetime) -> int:
+    """Read a point in time; one without an offset is local time, and a bare 18:00 the next one that comes."""
+    if isinstance(instant, str):
+        instant = _clock(instant) or _iso(instant)
+    return round(instant.timestamp() * 1000)
+
+
+def _clock(text: str) -> datetime | None:
+    match = re.fullmatch(r"(\d{1,2}):(\d\d)", text.strip())
+    if match is None or int(match[1]) > 23 or int(match[2]) > 59:
+        return None
+    now = datetime.now()
+    today = now.replace(hour=int(match[1]), minute=int(match[2]), second=0, microsecond=0)
+    return today if today > now else today + timedelta(days=1)
+
+
+def _iso(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise UsageError(f"{text!r} is not a time: write it like 18:00, 2030-01-31 18:00 or 2030-01-31T18:00Z") from error
+
+
+def iso(milliseconds: int | None, *, utc: bool = True) -> str | None:
+    """ISO 8601 with milliseconds, as the views show it; local time with its offset when not `utc`."""
+    if milliseconds is None:
+        return None
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    if utc:
+        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return moment.astimezone().isoformat(timespec="milliseconds")
+
+
+def words(milliseconds: int) -> str:
+    """A duration as people say it: 250 ms, 3.2 s, 4 min 10 s, 2 h 5 min, 3 d 4 h."""
+    if milliseconds < 1000:
+        return f"{milliseconds} ms"
+    if milliseconds < 60_000:
+        return f"{milliseconds / 1000:.1f}".removesuffix(".0") + " s"
+    seconds = milliseconds // 1000
+    for size, unit, smaller, small_unit in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if seconds >= size:
+            rest = seconds % size // smaller
+            return f"{seconds // size} {unit}" + (f" {rest} {small_unit}" if rest else "")
+    raise AssertionError("a minute and more has a unit")

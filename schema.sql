@@ -1,0 +1,381 @@
+-- jobrunner: the database, for reading first.
+--
+-- One SQLite file in WAL mode is the broker, the orchestrator and the state backend of a job runner.
+-- An *invocation* (people say *job*) is one request to run a task: a Python function or a command.
+-- A *runner* claims pending invocations, has them done by workers, and records what came of each
+-- *attempt*. Tables carry the prefix jr_; the views at the end have plain names and are what people
+-- read and write by hand:
+--
+--     SELECT id, task, status, error FROM jobs WHERE status = 'failed';
+--     INSERT INTO jobs(task, args) VALUES ('shop.tasks:send', '{"order": 7}');   -- enqueues
+--     UPDATE jobs SET status = 'cancelled' WHERE id = 7;                         -- cancels
+--     SELECT * FROM history WHERE job = 7;
+--
+-- Times are integers, milliseconds since 1970 UTC; the views show them as ISO 8601 text.
+-- All of it works in SQLite 3.40 and later, so `sqlite3 new.db < schema.sql` makes a database.
+
+PRAGMA journal_mode = WAL;
+
+BEGIN IMMEDIATE;
+
+PRAGMA application_id = 1785884274;   -- the letters 'jrnr': this file is jobrunner's
+PRAGMA user_version = 1;              -- the schema's version; jobrunner/migrations lead to later ones
+
+-- The law of statuses -----------------------------------------------------------------------------
+--
+--   scheduled  its time has not come: a delay, or a retry that waits
+--   blocked    held by hand, or it waits for others
+--   pending    may be claimed
+--   running    a runner's worker does it
+--   paused     it waits for results of others; its process is stopped; it holds no slot
+--   resumed    running again after a pause
+--   killed     its process or runner died; led on to pending or failed in the same transaction
+--   success, failed, cancelled, expired   final; only an operator's retry leads out
+
+CREATE TABLE jr_status_law (
+    from_status TEXT NOT NULL,
+    to_status   TEXT NOT NULL,
+    PRIMARY KEY (from_status, to_status)
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO jr_status_law(from_status, to_status) VALUES
+    ('scheduled', 'pending'), ('scheduled', 'cancelled'), ('scheduled', 'expired'),
+    ('blocked',   'pending'), ('blocked',   'cancelled'), ('blocked',   'expired'),
+    ('pending',   'running'), ('pending',   'blocked'),   ('pending',   'cancelled'), ('pending', 'expired'),
+    ('running',   'success'), ('running',   'failed'),    ('running',   'paused'),    ('running', 'killed'),
+    ('running',   'scheduled'), ('running', 'pending'),   ('running',   'cancelled'),
+    ('paused',    'resumed'), ('paused',    'killed'),    ('paused',    'cancelled'), ('paused',  'failed'),
+    ('resumed',   'success'), ('resumed',   'failed'),    ('resumed',   'paused'),    ('resumed', 'killed'),
+    ('resumed',   'scheduled'), ('resumed', 'pending'),   ('resumed',   'cancelled'),
+    ('killed',    'pending'), ('killed',    'failed'),
+    -- an operator's retry
+    ('success',   'pending'), ('failed',    'pending'),   ('cancelled', 'pending'),   ('expired', 'pending');
+
+-- Runners -----------------------------------------------------------------------------------------
+-- A runner holds byte `id` of the file <database>-runners locked for life. The kernel frees the lock
+-- when the process ends, however it ends: a free byte of a runner that has not stopped is a proof of
+-- death. `heartbeat_at` is for display alone.
+
+CREATE TABLE jr_runner (
+    id           INTEGER PRIMARY KEY,
+    mode         TEXT    NOT NULL,             -- process, thread or inline
+    slots        INTEGER NOT NULL,             -- how many invocations at a time
+    queues       TEXT    NOT NULL,             -- JSON array of names; empty: all
+    host         TEXT    NOT NULL,
+    pid          INTEGER NOT NULL,
+    boot_id      TEXT    NOT NULL,             -- the kernel's; another one: the machine restarted
+    token        TEXT    NOT NULL,             -- in the environment of all that it started
+    version      TEXT    NOT NULL,             -- jobrunner's
+    started_at   INTEGER NOT NULL,
+    heartbeat_at INTEGER NOT NULL,
+    stopped_at   INTEGER,
+    stop_reason  TEXT
+) STRICT;
+
+CREATE INDEX jr_runner_live ON jr_runner(id) WHERE stopped_at IS NULL;
+
+-- Invocations -------------------------------------------------------------------------------------
+-- Narrow and hot. Large arguments, results, attempts and output live in tables of their own.
+-- `claim` is the fence: +1 each time the invocation is handed to a runner, never reset. Every change
+-- made for an attempt names the claim it holds, and changes nothing once another claim was made.
+
+CREATE TABLE jr_invocation (
+    id          INTEGER PRIMARY KEY,                 -- never reused
+    status      TEXT    NOT NULL DEFAULT 'pending',
+    queue       TEXT    NOT NULL DEFAULT 'default',
+    priority    INTEGER NOT NULL DEFAULT 0,          -- higher is sooner
+    kind        TEXT    NOT NULL DEFAULT 'function', -- function, command (a program) or shell (a line)
+    task        TEXT    NOT NULL,                    -- module:function, the program, or the line
+    args        TEXT,                                -- JSON object or array; NULL: in jr_argument
+    policy      TEXT,                                -- JSON object: retry, timeout, on_crash, cwd, env
+    label       TEXT,                                -- free text for people
+    unique_key  TEXT,                                -- at most one unfinished invocation a key
+    parent      INTEGER,                             -- the invocation that enqueued this one
+    created_at  INTEGER NOT NULL DEFAULT (CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)),
+    run_at      INTEGER,                             -- not before
+    expires_at  INTEGER,                             -- not started by then: expired
+    changed_at  INTEGER,                             -- the last change of status
+    started_at  INTEGER,                             -- of the last attempt
+    finished_at INTEGER,
+    runner      INTEGER,                             -- that holds it, or held it last
+    claim       INTEGER NOT NULL DEFAULT 0,          -- the fence
+    attempt     INTEGER NOT NULL DEFAULT 0,          -- attempts spent; what retries are counted in
+    crashes     INTEGER NOT NULL DEFAULT 0,          -- +1 at each claim, -1 at each outcome that is not a crash
+    cancel_at   INTEGER,                             -- somebody asked a started one to stop
+    reason      TEXT,                                -- why the status is what it is
+    CONSTRAINT "a status is one of scheduled, blocked, pending, running, paused, resumed, killed, success, failed, cancelled, expired"
+        CHECK (status = 'pending' OR status = 'running' OR status = 'success' OR status = 'scheduled'
+            OR status = 'blocked' OR status = 'failed' OR status = 'cancelled' OR status = 'expired'
+            OR status = 'paused' OR status = 'resumed' OR status = 'killed'),
+    CONSTRAINT "a kind is one of function, command, shell"
+        CHECK (kind = 'function' OR kind = 'command' OR kind = 'shell'),
+    CONSTRAINT "a task has a name" CHECK (task <> ''),
+    CONSTRAINT "a queue has a name" CHECK (queue <> ''),
+    CONSTRAINT "args must be a JSON object or array"
+        CHECK (args IS NULL OR (json_valid(args) AND substr(ltrim(args), 1, 1) IN ('{', '['))),
+    CONSTRAINT "policy must be a JSON object" CHECK (policy IS NULL OR json_type(policy) = 'object'),
+    CONSTRAINT "a scheduled job has a time" CHECK (status <> 'scheduled' OR run_at IS NOT NULL),
+    CONSTRAINT "a started job has a runner" CHECK (runner IS NOT NULL OR claim = 0),
+    CONSTRAINT "a finished job has a time of its end, and only a finished one"
+        CHECK ((finished_at IS NOT NULL)
+             = (status = 'success' OR status = 'failed' OR status = 'cancelled' OR status = 'expired'))
+) STRICT;
+
+-- Only what is alive is indexed by status: a claim costs the same beside a million finished,
+-- delayed or blocked rows.
+CREATE INDEX jr_pending    ON jr_invocation(queue, priority DESC, id) WHERE status = 'pending';
+CREATE INDEX jr_scheduled  ON jr_invocation(run_at)                   WHERE status = 'scheduled';
+CREATE INDEX jr_blocked    ON jr_invocation(id)                       WHERE status = 'blocked';
+CREATE INDEX jr_live       ON jr_invocation(runner, id)
+    WHERE status = 'running' OR status = 'paused' OR status = 'resumed';
+CREATE INDEX jr_expiring   ON jr_invocation(expires_at)
+    WHERE expires_at IS NOT NULL AND (status = 'pending' OR status = 'scheduled' OR status = 'blocked');
+CREATE INDEX jr_cancelling ON jr_invocation(runner)
+    WHERE cancel_at IS NOT NULL AND (status = 'running' OR status = 'paused' OR status = 'resumed');
+CREATE UNIQUE INDEX jr_unique_key ON jr_invocation(unique_key)
+    WHERE unique_key IS NOT NULL AND finished_at IS NULL;
+-- What is finished: in order of its end, and the unhappy ones once more for those who look for them.
+CREATE INDEX jr_finished   ON jr_invocation(finished_at)              WHERE finished_at IS NOT NULL;
+CREATE INDEX jr_unhappy    ON jr_invocation(status, id)
+    WHERE status = 'failed' OR status = 'cancelled' OR status = 'expired';
+CREATE INDEX jr_children   ON jr_invocation(parent)                   WHERE parent IS NOT NULL;
+
+-- Payloads ----------------------------------------------------------------------------------------
+
+CREATE TABLE jr_argument (               -- arguments above about 1 kB
+    invocation INTEGER PRIMARY KEY REFERENCES jr_invocation(id) ON DELETE CASCADE,
+    value      TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE jr_result (                 -- what a function returned; no row: null
+    invocation INTEGER PRIMARY KEY REFERENCES jr_invocation(id) ON DELETE CASCADE,
+    value      TEXT NOT NULL CONSTRAINT "a result must be JSON" CHECK (json_valid(value))
+) STRICT;
+
+CREATE TABLE jr_progress (               -- what a running job last said of itself
+    invocation INTEGER PRIMARY KEY REFERENCES jr_invocation(id) ON DELETE CASCADE,
+    claim      INTEGER NOT NULL,
+    at         INTEGER NOT NULL,
+    fraction   REAL CONSTRAINT "progress is a fraction from 0 to 1" CHECK (fraction BETWEEN 0 AND 1),
+    message    TEXT
+) STRICT;
+
+-- What was measured of each attempt, and how it failed.
+CREATE TABLE jr_attempt (
+    invocation    INTEGER NOT NULL REFERENCES jr_invocation(id) ON DELETE CASCADE,
+    claim         INTEGER NOT NULL,
+    attempt       INTEGER NOT NULL,
+    runner        INTEGER NOT NULL,
+    pid           INTEGER,
+    started_at    INTEGER NOT NULL,
+    finished_at   INTEGER NOT NULL,
+    outcome       TEXT    NOT NULL,        -- success, failed, crashed, timeout, cancelled or interrupted
+    exit_code     INTEGER,
+    signal        INTEGER,
+    cpu_ms        INTEGER,                 -- user and system time of the process and its reaped children
+    peak_kb       INTEGER,                 -- largest resident set, interpreter included
+    error_type    TEXT,
+    error_message TEXT,
+    traceback     TEXT,
+    PRIMARY KEY (invocation, claim)
+) STRICT, WITHOUT ROWID;
+
+-- Standard output and error of each attempt, in pieces in the order in which they came. Where the
+-- middle was cut because there was too much of it, a piece without data says how many bytes.
+CREATE TABLE jr_output (
+    id         INTEGER PRIMARY KEY,
+    invocation INTEGER NOT NULL REFERENCES jr_invocation(id) ON DELETE CASCADE,
+    claim      INTEGER NOT NULL,
+    at         INTEGER NOT NULL,
+    stream     TEXT    NOT NULL CONSTRAINT "a stream is stdout or stderr" CHECK (stream IN ('stdout', 'stderr')),
+    data       BLOB    NOT NULL,
+    cut        INTEGER NOT NULL DEFAULT 0   -- bytes left out here
+) STRICT;
+
+CREATE INDEX jr_output_invocation ON jr_output(invocation, id);
+
+-- History -----------------------------------------------------------------------------------------
+-- The happy path (pending, running, success) stands in the row's own times; the trigger writes down
+-- the rest, and is what enforces the law.
+
+CREATE TABLE jr_history (
+    id          INTEGER PRIMARY KEY,
+    invocation  INTEGER NOT NULL REFERENCES jr_invocation(id) ON DELETE CASCADE,
+    at          INTEGER NOT NULL,
+    from_status TEXT    NOT NULL,
+    to_status   TEXT    NOT NULL,
+    attempt     INTEGER NOT NULL,
+    claim       INTEGER NOT NULL,
+    runner      INTEGER,
+    reason      TEXT
+) STRICT;
+
+CREATE INDEX jr_history_invocation ON jr_history(invocation, id);
+
+CREATE TRIGGER jr_status_change BEFORE UPDATE OF status ON jr_invocation
+WHEN old.status <> new.status
+ AND NOT (old.status = 'pending' AND new.status = 'running')
+ AND NOT (old.status = 'running' AND new.status = 'success')
+BEGIN
+    SELECT RAISE(ABORT, 'the law of statuses does not allow this change: see the table jr_status_law')
+     WHERE NOT EXISTS (SELECT 1 FROM jr_status_law
+                        WHERE from_status = old.status AND to_status = new.status);
+    -- The row is about to lose the times of its happy path: keep them.
+    INSERT INTO jr_history(invocation, at, from_status, to_status, attempt, claim, runner)
+    SELECT old.id, old.started_at, 'pending', 'running', old.attempt, old.claim, old.runner
+     WHERE old.claim > 0
+       AND (old.status = 'running' OR (old.status = 'success' AND NOT EXISTS (
+                SELECT 1 FROM jr_history WHERE invocation = old.id AND claim = old.claim)));
+    INSERT INTO jr_history(invocation, at, from_status, to_status, attempt, claim, runner)
+    SELECT old.id, old.finished_at, 'running', 'success', old.attempt, old.claim, old.runner
+     WHERE old.status = 'success' AND NOT EXISTS (
+                SELECT 1 FROM jr_history WHERE invocation = old.id AND claim = old.claim AND to_status = 'success');
+    INSERT INTO jr_history(invocation, at, from_status, to_status, attempt, claim, runner, reason)
+    VALUES (old.id, coalesce(new.changed_at, CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)),
+            old.status, new.status, old.attempt, old.claim,
+            CASE WHEN old.claim > 0 THEN old.runner END, new.reason);
+END;
+
+-- Views for people --------------------------------------------------------------------------------
+
+CREATE VIEW jobs AS
+SELECT i.id, i.task, coalesce(i.args, (SELECT value FROM jr_argument WHERE invocation = i.id)) AS args,
+       i.status, i.queue, i.priority, i.attempt AS attempts, i.label,
+       NULL AS batch, NULL AS schedule, i.parent,
+       strftime('%Y-%m-%dT%H:%M:%fZ', i.created_at / 1000.0, 'unixepoch') AS created_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', i.run_at / 1000.0, 'unixepoch') AS run_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', i.started_at / 1000.0, 'unixepoch') AS started_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', i.finished_at / 1000.0, 'unixepoch') AS finished_at,
+       CASE WHEN i.status = 'success'
+            THEN coalesce((SELECT value FROM jr_result WHERE invocation = i.id), 'null') END AS result,
+       CASE WHEN i.status <> 'success' THEN (
+            SELECT replace(replace(error_type || ': ' || error_message, char(13), ' '), char(10), ' ') FROM jr_attempt
+             WHERE invocation = i.id AND error_type IS NOT NULL ORDER BY claim DESC LIMIT 1) END AS error
+  FROM jr_invocation AS i;
+
+CREATE TRIGGER jr_jobs_insert INSTEAD OF INSERT ON jobs
+BEGIN
+    SELECT RAISE(ABORT, 'a job needs a task: module:function, or the name of a program')
+     WHERE coalesce(trim(new.task), '') = '';
+    SELECT RAISE(ABORT, 'args must be a JSON object or array, as in ''{"order": 7}''')
+     WHERE new.args IS NOT NULL
+       AND CASE WHEN json_valid(new.args) THEN json_type(new.args) NOT IN ('object', 'array') ELSE 1 END;
+    SELECT RAISE(ABORT, 'a task that is not module:function is a program: its args must be a JSON array of strings')
+     WHERE NOT (instr(new.task, ':') > 1 AND new.task NOT GLOB '*[ /]*' AND new.task NOT GLOB '*:')
+       AND new.args IS NOT NULL
+       AND (json_type(new.args) <> 'array'
+            OR EXISTS (SELECT 1 FROM json_each(new.args) AS each WHERE each.type <> 'text'));
+    SELECT RAISE(ABORT, 'a new job is pending: leave status out, and give run_at to have it done later')
+     WHERE coalesce(new.status, 'pending') <> 'pending';
+    SELECT RAISE(ABORT, 'run_at must be a time that SQLite understands, as in ''2030-01-31 18:00''')
+     WHERE new.run_at IS NOT NULL AND julianday(new.run_at) IS NULL;
+    SELECT RAISE(ABORT, 'a job is enqueued with task, args, queue, priority, label, parent and run_at; the runner fills in the rest')
+     WHERE coalesce(new.attempts, new.started_at, new.finished_at, new.result, new.error, new.created_at,
+                    new.batch, new.schedule) IS NOT NULL;
+    INSERT INTO jr_invocation(id, status, queue, priority, kind, task, args, label, parent, run_at)
+    SELECT new.id,
+           CASE WHEN julianday(new.run_at) > julianday('now') THEN 'scheduled' ELSE 'pending' END,
+           coalesce(new.queue, 'default'), coalesce(new.priority, 0),
+           CASE WHEN is_function THEN 'function' ELSE 'command' END, new.task,
+           coalesce(new.args, CASE WHEN is_function THEN '{}' ELSE '[]' END), new.label, new.parent,
+           CAST(round((julianday(new.run_at) - 2440587.5) * 86400000) AS INTEGER)
+      FROM (SELECT instr(new.task, ':') > 1 AND new.task NOT GLOB '*[ /]*' AND new.task NOT GLOB '*:' AS is_function);
+END;
+
+CREATE TRIGGER jr_jobs_update INSTEAD OF UPDATE ON jobs
+BEGIN
+    SELECT RAISE(ABORT, 'only the status of a job can be set by hand: to cancelled, or, of a finished job, to pending')
+     WHERE new.status IS old.status OR coalesce(new.status, '') NOT IN ('cancelled', 'pending');
+    SELECT RAISE(ABORT, 'this job is finished: it cannot be cancelled any more')
+     WHERE new.status = 'cancelled' AND old.status IN ('success', 'failed', 'expired');
+    SELECT RAISE(ABORT, 'only a finished job can be set to pending, which has it done again')
+     WHERE new.status = 'pending' AND old.status NOT IN ('success', 'failed', 'cancelled', 'expired');
+    -- What has not started is cancelled at once; of what has, its runner is asked.
+    UPDATE jr_invocation
+       SET status = 'cancelled', reason = 'cancelled by hand',
+           changed_at = CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER),
+           finished_at = CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)
+     WHERE id = old.id AND new.status = 'cancelled' AND old.status IN ('scheduled', 'blocked', 'pending');
+    UPDATE jr_invocation
+       SET cancel_at = CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)
+     WHERE id = old.id AND new.status = 'cancelled' AND old.status IN ('running', 'paused', 'resumed');
+    DELETE FROM jr_result WHERE invocation = old.id AND new.status = 'pending';
+    UPDATE jr_invocation
+       SET status = 'pending', reason = 'retried by hand', attempt = 0, crashes = 0,
+           cancel_at = NULL, finished_at = NULL, expires_at = NULL,
+           changed_at = CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)
+     WHERE id = old.id AND new.status = 'pending';
+END;
+
+CREATE TRIGGER jr_jobs_delete INSTEAD OF DELETE ON jobs
+BEGIN
+    SELECT RAISE(ABORT, 'jobs are not deleted by hand; to stop one: UPDATE jobs SET status = ''cancelled'' WHERE id = ...');
+END;
+
+-- Every transition of every job, the happy path included.
+CREATE VIEW history AS
+SELECT job, strftime('%Y-%m-%dT%H:%M:%fZ', ms / 1000.0, 'unixepoch') AS at,
+       from_status, to_status, attempt, claim, runner, reason
+  FROM (
+    SELECT i.id AS job, i.created_at AS ms, 0 AS step, NULL AS from_status,
+           coalesce((SELECT from_status FROM jr_history WHERE invocation = i.id ORDER BY id LIMIT 1),
+                    CASE WHEN i.status IN ('running', 'success') THEN 'pending' ELSE i.status END) AS to_status,
+           0 AS attempt, 0 AS claim, NULL AS runner, NULL AS reason
+      FROM jr_invocation AS i
+    UNION ALL
+    SELECT invocation, at, id, from_status, to_status, attempt, claim, runner, reason FROM jr_history
+    UNION ALL
+    SELECT i.id, i.started_at, 9e15, 'pending', 'running', i.attempt, i.claim, i.runner, NULL
+      FROM jr_invocation AS i
+     WHERE i.status IN ('running', 'success')
+       AND NOT EXISTS (SELECT 1 FROM jr_history
+                        WHERE invocation = i.id AND claim = i.claim AND to_status = 'running')
+    UNION ALL
+    SELECT i.id, i.finished_at, 9.1e15, 'running', 'success', i.attempt, i.claim, i.runner, NULL
+      FROM jr_invocation AS i
+     WHERE i.status = 'success'
+       AND NOT EXISTS (SELECT 1 FROM jr_history
+                        WHERE invocation = i.id AND claim = i.claim AND to_status = 'success'))
+ ORDER BY job, step;
+
+CREATE VIEW queues AS
+SELECT queue, sum(status = 'pending') AS pending, sum(status IN ('running', 'resumed')) AS running,
+       sum(status = 'paused') AS paused, sum(status = 'scheduled') AS scheduled, sum(status = 'blocked') AS blocked
+  FROM (SELECT queue, status FROM jr_invocation WHERE status = 'pending'
+        UNION ALL SELECT queue, status FROM jr_invocation
+                   WHERE status = 'running' OR status = 'paused' OR status = 'resumed'
+        UNION ALL SELECT queue, status FROM jr_invocation WHERE status = 'scheduled'
+        UNION ALL SELECT queue, status FROM jr_invocation WHERE status = 'blocked')
+ GROUP BY queue;
+
+CREATE VIEW runners AS
+SELECT r.id, r.mode, r.slots, r.queues, r.host, r.pid,
+       CASE WHEN r.stopped_at IS NULL THEN 'started' ELSE 'stopped' END AS state,
+       (SELECT count(*) FROM jr_invocation AS i
+         WHERE i.runner = r.id AND (i.status = 'running' OR i.status = 'paused' OR i.status = 'resumed')) AS jobs,
+       strftime('%Y-%m-%dT%H:%M:%fZ', r.started_at / 1000.0, 'unixepoch') AS started_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', r.heartbeat_at / 1000.0, 'unixepoch') AS heartbeat_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', r.stopped_at / 1000.0, 'unixepoch') AS stopped_at,
+       r.stop_reason
+  FROM jr_runner AS r;
+
+CREATE VIEW failures AS
+SELECT j.id, j.task, j.args, j.queue, j.label, j.attempts, j.finished_at, j.error
+  FROM jobs AS j
+ WHERE j.status = 'failed'
+ ORDER BY j.id DESC;
+
+CREATE VIEW attempts AS
+SELECT invocation AS job, attempt, claim, runner, pid,
+       strftime('%Y-%m-%dT%H:%M:%fZ', started_at / 1000.0, 'unixepoch') AS started_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', finished_at / 1000.0, 'unixepoch') AS finished_at,
+       outcome, exit_code, signal, cpu_ms, peak_kb, error_type, error_message, traceback
+  FROM jr_attempt;
+
+CREATE VIEW output AS
+SELECT o.invocation AS job, o.claim, strftime('%Y-%m-%dT%H:%M:%fZ', o.at / 1000.0, 'unixepoch') AS at, o.stream,
+       CASE WHEN o.cut > 0 THEN '[' || o.cut || ' bytes cut here]' ELSE CAST(o.data AS TEXT) END AS text
+  FROM jr_output AS o
+ ORDER BY o.invocation, o.id;
+
+COMMIT;

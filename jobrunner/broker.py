@@ -123,6 +123,9 @@ def cancel(database: Database, ids: Sequence[int], *, reason: str, children: boo
 def retry(database: Database, ids: Sequence[int], *, reason: str) -> list[InvocationId]:
     """Have finished, held or delayed ones done now, with all budgets anew. Gives the ids of those that were."""
     with database.transaction():
-        again = [InvocationId(row[0]) for row in database.query("retry", ids=json.dumps(list(ids)), now=now_ms(), reason=reason)]
+        again = [
+            InvocationId(row[0])
+            for row in database.query("retry", ids=json.dumps(list(ids)), now=now_ms(), reason=reason)
+        ]
         database.query("forget_results", ids=json.dumps(again))
     return sorted(again)

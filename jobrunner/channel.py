@@ -4,6 +4,7 @@ A message is `[verb, fact, ...]`. The blocking side (a worker) uses `send` and `
 selector (the runner) uses `post`, `flush` and `read`, which never block.
 """
 
+import array
 import contextlib
 import json
 import os
@@ -19,6 +20,8 @@ MAX_MESSAGE = 16 << 20
 """A longer message is no message of ours; results, the largest, are at most 1 MiB."""
 _LENGTH = struct.Struct("!I")
 _MANY = 1 << 18
+_ROOM_FOR_DESCRIPTORS = socket.CMSG_SPACE(32 * 4)
+_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 Message = list[Json]
 
@@ -80,11 +83,15 @@ class Channel:
         self.flush()
 
     def flush(self) -> None:
-        """Send what the socket takes of the queued messages."""
-        with contextlib.suppress(BlockingIOError):
+        """Send what the socket takes of the queued messages; all of them are dropped where nobody is left to read."""
+        try:
             while self._outgoing:
-                sent = self._socket.send(memoryview(self._outgoing)[:_MANY], socket.MSG_DONTWAIT)
+                sent = self._socket.send(self._outgoing[:_MANY], socket.MSG_DONTWAIT)
                 del self._outgoing[:sent]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._outgoing.clear()
 
     @property
     def has_more_to_send(self) -> bool:
@@ -103,12 +110,15 @@ class Channel:
 
     def _fill(self, flags: int) -> bool:
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._socket, _MANY, 32, flags)
+            # Not socket.recv_fds: it ignores its flags.
+            data, ancillary, _, _ = self._socket.recvmsg(_MANY, _ROOM_FOR_DESCRIPTORS, flags | _CLOSE_ON_EXEC)
         except BlockingIOError:
             raise
         except OSError:
             return False
-        self._descriptors += descriptors
+        for level, kind, packed in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                self._descriptors += array.array("i", packed[: len(packed) - len(packed) % 4])
         self._incoming += data
         return bool(data)
 

@@ -4,19 +4,15 @@ In a worker nothing of ours may open the database (locks of two libraries or of 
 lost), so there every call is a message to the runner.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
-from jobrunner import broker, state_backend
-from jobrunner.database import Database
-from jobrunner.errors import JobRunnerError
 from jobrunner.models import InvocationId, Job, Json, LogPiece, Progress, Request, State
 from jobrunner.status import Status
 
 
 class Client(Protocol):
-    """What can be asked of jobrunner, wherever one is."""
+    """What can be asked of jobrunner, wherever one is. Unknown ids raise InvocationNotFound."""
 
     def enqueue(self, requests: Sequence[Request]) -> list[InvocationId]:
         """Put all in, or none; ids in order."""
@@ -28,16 +24,16 @@ class Client(Protocol):
         """Where these stand, in order."""
 
     def result(self, invocation_id: int) -> Json:
-        """What it returned, or the exception that tells why there is nothing."""
+        """What it returned; InvocationFailed, or InvocationCancelled, where there is nothing."""
 
-    def cancel(self, ids: Sequence[int], children: bool) -> list[InvocationId]:
+    def cancel(self, ids: Sequence[int], *, children: bool = False) -> list[InvocationId]:
         """Call these off; the ids of those that were not finished."""
 
     def retry(self, ids: Sequence[int]) -> list[InvocationId]:
-        """Have these done again; the ids of those that can be."""
+        """Have these done again; the ids of those that could be."""
 
-    def log(self, invocation_id: int, after: int) -> list[LogPiece]:
-        """The next pieces of output."""
+    def log(self, invocation_id: int, after: int = 0) -> list[LogPiece]:
+        """The pieces of output that follow the piece number `after`, a page at a time."""
 
     def progress(self, invocation_id: int) -> Progress | None:
         """What it last said of itself."""

@@ -32,7 +32,9 @@ class Database:
     `relaxed` commits without waiting for the disk: a power cut may then forget the last moments.
     """
 
-    def __init__(self, path: Path, *, create: bool = False, relaxed: bool = False, checkpoint_pages: int = 10_000) -> None:
+    def __init__(
+        self, path: Path, *, create: bool = False, relaxed: bool = False, checkpoint_pages: int = 10_000
+    ) -> None:
         self.path = path
         if not path.exists() and not create:
             raise NoDatabase(path)
@@ -52,7 +54,9 @@ class Database:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:

@@ -1,6 +1,5 @@
 """Doing the work of one function invocation: find it, call it, and say what came of it. No database here."""
 
-import asyncio
 import importlib
 import inspect
 import json
@@ -11,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jobrunner import payload
-from jobrunner.errors import JobRunnerError, NotSerializable, TaskNotFound
+from jobrunner.errors import NotSerializable, TaskNotFound
 from jobrunner.models import Failure, Json, Outcome
 from jobrunner.policy import type_name
 
@@ -56,6 +55,8 @@ def call(function: Callable[..., Any], args: Json) -> Any:
     positional = named.pop(POSITIONAL, [])
     returned = function(*positional, **named)
     if inspect.iscoroutine(returned):
+        import asyncio  # only where it is needed: forks of a lean template are cheap
+
         return asyncio.run(returned)
     return returned
 
@@ -77,7 +78,7 @@ def describe(error: BaseException, message: str | None = None) -> Failure:
     return Failure(
         type=type_name(type(error)),
         message=_text(error) if message is None else message,
-        traceback=None if isinstance(error, JobRunnerError) else _traceback(error),
+        traceback=None if isinstance(error, (TaskNotFound, NotSerializable)) else _traceback(error),
         types=tuple(type_name(cls) for cls in type(error).__mro__[:-1]),
     )
 

@@ -11,7 +11,10 @@ Json = Any
 
 Kind = Literal["function", "command", "shell"]
 IfExists = Literal["skip", "replace", "error"]
-StopReason = Literal["timeout", "cancel", "shutdown"]
+StopReason = Literal["timeout", "cancel", "shutdown", "not_started"]
+
+UNDELIVERED = 76
+"""Exit code of a worker that could not tell its outcome (EX_PROTOCOL in sysexits.h)."""
 
 
 class Request(NamedTuple):

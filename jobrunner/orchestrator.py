@@ -4,10 +4,13 @@ import signal
 from typing import NamedTuple
 
 from jobrunner.database import Database
-from jobrunner.models import Claimed, Exit, Failure, Outcome, RunnerId, StopReason
+from jobrunner.models import UNDELIVERED, Claimed, Exit, Failure, Outcome, RunnerId, StopReason
 from jobrunner.policy import CRASH_BUDGET, Policy
 from jobrunner.status import Status
 from jobrunner.times import now_ms, words
+
+
+Fence = dict[str, int | str | None]
 
 
 class Ended(NamedTuple):
@@ -30,14 +33,23 @@ class Verdict(NamedTuple):
     retry_in_ms: int | None = None
 
 
+_INTERRUPTIONS: dict[StopReason, str] = {
+    "shutdown": "its runner was stopped",
+    "not_started": "its process could not be started",
+}
+
+
 def judge(ended: Ended) -> Verdict:
     """Pure: from what happened to what it means. A job that delivered its result has succeeded, whatever else was going on."""
     if _succeeded(ended):
         return Verdict(Status.SUCCESS, "success")
     if ended.stopped == "cancel":
-        return Verdict(Status.CANCELLED, "cancelled", "cancelled while it ran", Failure("Cancelled", "stopped on request"))
-    if ended.stopped == "shutdown":
-        return Verdict(Status.PENDING, "interrupted", "its runner was stopped", Failure("Interrupted", "its runner was stopped"))
+        return Verdict(
+            Status.CANCELLED, "cancelled", "cancelled while it ran", Failure("Cancelled", "stopped on request")
+        )
+    if ended.stopped in _INTERRUPTIONS:
+        why = _INTERRUPTIONS[ended.stopped]
+        return Verdict(Status.PENDING, "interrupted", why, Failure("Interrupted", why))
     if ended.stopped == "timeout":
         limit = words(ended.policy.timeout_ms or 0)
         return _failed(ended, "timeout", Failure("TimedOut", f"ran longer than its timeout of {limit}"))
@@ -57,6 +69,8 @@ def _succeeded(ended: Ended) -> bool:
 
 def _exit_failure(ended: Ended) -> Failure:
     code = ended.exit.code if ended.exit else None
+    if ended.claimed.kind == "function" and code == UNDELIVERED:
+        return Failure("OutcomeLost", "the job closed the channel to its runner, so what came of it is not known")
     if ended.claimed.kind == "function":
         return Failure("WorkerExited", f"the process exited with code {code} before the function returned")
     return Failure("ExitCode", f"exited with code {code}")
@@ -79,7 +93,9 @@ def _crashed(ended: Ended) -> Verdict:
         return Verdict(Status.FAILED, "crashed", f"{failure.message}; it is not to be tried after a crash", failure)
     if crashes >= CRASH_BUDGET:
         return Verdict(Status.FAILED, "crashed", f"{failure.message}; crash {crashes} of {CRASH_BUDGET}", failure)
-    return Verdict(Status.PENDING, "crashed", f"{failure.message}; crash {crashes} of {CRASH_BUDGET}, so once more", failure)
+    return Verdict(
+        Status.PENDING, "crashed", f"{failure.message}; crash {crashes} of {CRASH_BUDGET}, so once more", failure
+    )
 
 
 def _death(exit: Exit | None) -> str:
@@ -91,35 +107,36 @@ def _death(exit: Exit | None) -> str:
         return f"the process died of signal {exit.signal}"
 
 
-def record(database: Database, ended: Ended, runner: RunnerId) -> bool:
-    """Write down what became of an attempt; False where it had been given up already (a stale outcome: nothing is changed)."""
+def record(database: Database, ended: Ended, runner: RunnerId) -> Verdict | None:
+    """Write down what became of an attempt; None where it had been given up already (a stale outcome: nothing is changed)."""
     verdict = judge(ended)
     with database.transaction():
         if not _move(database, ended, verdict):
-            return False
+            return None
         if verdict.status is Status.SUCCESS and ended.outcome and ended.outcome.result not in (None, "null"):
             database.query("put_result", id=ended.claimed.id, value=ended.outcome.result)
         _put_attempt(database, ended, verdict, runner)
-    return True
+    return verdict
 
 
 def _move(database: Database, ended: Ended, verdict: Verdict) -> bool:
-    fence = {"id": ended.claimed.id, "claim": ended.claimed.claim, "now": now_ms(), "reason": verdict.reason}
+    now = now_ms()
+    fence: Fence = {"id": ended.claimed.id, "claim": ended.claimed.claim, "now": now, "reason": verdict.reason}
     if verdict.outcome == "crashed":
         return _reroute(database, fence, verdict)
     if verdict.status is Status.PENDING:
         return database.change("interrupt", **fence) == 1
     if verdict.retry_in_ms is not None:
-        return database.change("reschedule", **fence, run_at=fence["now"] + verdict.retry_in_ms) == 1
+        return database.change("reschedule", **fence, run_at=now + verdict.retry_in_ms) == 1
     return database.change("finish", **fence, status=verdict.status.value, forgiven=1) == 1
 
 
-def _reroute(database: Database, fence: dict[str, object], verdict: Verdict) -> bool:
-    if database.change("kill", **fence) != 1:  # type: ignore[arg-type]
+def _reroute(database: Database, fence: Fence, verdict: Verdict) -> bool:
+    if database.change("kill", **fence) != 1:
         return False
     if verdict.status is Status.PENDING:
-        return database.change("reroute", **fence) == 1  # type: ignore[arg-type]
-    return database.change("finish", **fence, status=verdict.status.value, forgiven=0) == 1  # type: ignore[arg-type]
+        return database.change("reroute", **fence) == 1
+    return database.change("finish", **fence, status=verdict.status.value, forgiven=0) == 1
 
 
 def _put_attempt(database: Database, ended: Ended, verdict: Verdict, runner: RunnerId) -> None:

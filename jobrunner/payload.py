@@ -24,7 +24,9 @@ def dump(value: object, what: str) -> str:
     except UnicodeEncodeError:
         raise NotSerializable(f"the {what} contain a lone surrogate, which is not text that can be kept") from None
     except (TypeError, ValueError) as error:
-        raise NotSerializable(f"the {what} are not plain JSON data (null, bool, number, text, list, object): {error}") from None
+        raise NotSerializable(
+            f"the {what} are not plain JSON data (null, bool, number, text, list, object): {error}"
+        ) from None
     check(text, size, what)
     return text
 

@@ -4,7 +4,6 @@ Kept with the invocation as one JSON object; durations in it are milliseconds.
 """
 
 import json
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -58,6 +57,8 @@ class Retry:
 
     def delay_ms(self, attempt: int) -> int:
         """The wait after attempt number `attempt`, in milliseconds."""
+        import random  # only runners need it
+
         base, cap = duration_ms(self.base), duration_ms(self.cap)
         delay = base if self.backoff == "constant" else min(cap, base * 2 ** min(attempt - 1, 50))
         return round(delay * (1 + random.random() * self.jitter))

@@ -49,7 +49,10 @@ def job(database: Database, invocation_id: int) -> Job:
 
 def states(database: Database, ids: Sequence[int]) -> list[State]:
     """Where these stand, in the order of `ids`; InvocationNotFound for the first that is none."""
-    found = {row[0]: State(row[0], Status(row[1]), row[2], row[3]) for row in database.query("states", ids=json.dumps(list(ids)))}
+    found = {
+        row[0]: State(row[0], Status(row[1]), row[2], row[3])
+        for row in database.query("states", ids=json.dumps(list(ids)))
+    }
     for one in ids:
         if one not in found:
             raise InvocationNotFound(one)
@@ -124,12 +127,16 @@ def runners(database: Database, *, stopped: bool = False) -> list[Runner]:
     return [Runner(*row) for row in database.query("runners", all=stopped)]
 
 
-def put_output(database: Database, invocation_id: InvocationId, claim: int, pieces: Iterable[tuple[int, str, bytes, int]]) -> None:
+def put_output(
+    database: Database, invocation_id: InvocationId, claim: int, pieces: Iterable[tuple[int, str, bytes, int]]
+) -> None:
     """Keep pieces of output: (time in ms, stream, data, bytes cut)."""
     database.change_many("put_output", ((invocation_id, claim, *piece) for piece in pieces))
 
 
-def put_progress(database: Database, invocation_id: int, claim: int, fraction: float | None, message: str | None) -> bool:
+def put_progress(
+    database: Database, invocation_id: int, claim: int, fraction: float | None, message: str | None
+) -> bool:
     """Keep what a running job says of itself; False where that claim does not run any more."""
     if fraction is not None and not 0 <= fraction <= 1:
         raise UsageError(f"progress is a fraction from 0 to 1, not {fraction}")

@@ -68,7 +68,9 @@ def _iso(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text.strip())
     except ValueError as error:
-        raise UsageError(f"{text!r} is not a time: write it like 18:00, 2030-01-31 18:00 or 2030-01-31T18:00Z") from error
+        raise UsageError(
+            f"{text!r} is not a time: write it like 18:00, 2030-01-31 18:00 or 2030-01-31T18:00Z"
+        ) from error
 
 
 def iso(milliseconds: int | None, *, utc: bool = True) -> str | None:

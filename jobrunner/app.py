@@ -1,0 +1,169 @@
+"""The application: the database's path, the tasks, and what one does with both."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
+
+from jobrunner import payload
+from jobrunner.channel_client import ChannelClient
+from jobrunner.client import Client
+from jobrunner.context import find_current
+from jobrunner.errors import UsageError
+from jobrunner.inline_client import InlineClient
+from jobrunner.invocation import AnyInvocation, Invocation
+from jobrunner.location import find_database
+from jobrunner.models import Json, Kind
+from jobrunner.options import Options, OptionWords
+from jobrunner.status import Status
+from jobrunner.task import Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Decorator:
+    """What `app.task(...)` gives: it makes a Task of a function, plain or `async def`."""
+
+    def __init__(self, options: Options, client: Callable[[], Client]) -> None:
+        self._options = options
+        self._client = client
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]]) -> Task[P, R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(self, function: Callable[P, R]) -> Task[P, R, R]: ...
+    def __call__(self, function: Callable[P, Any]) -> Task[P, Any, Any]:
+        """Make it a task."""
+        return Task(function, self._options, self._client)
+
+
+class App:
+    """Tasks and jobs of one database file: `App("jobs.db")`; without a path the one that the command line means.
+
+    Nothing is opened before it is needed. In a job, every call goes to the runner that does the job. A process
+    that was forked after the first use opens a connection of its own.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None, *, relaxed: bool = False) -> None:
+        self._named = path
+        self._relaxed = relaxed
+        self._opened: tuple[int, Client, Callable[[], None]] | None = None
+        self._opening = threading.Lock()
+        self._inline: InlineClient | None = None
+
+    def __repr__(self) -> str:
+        return f"App({str(self.path)!r})"
+
+    @property
+    def path(self) -> Path:
+        """The database file."""
+        return find_database(self._named)
+
+    @property
+    def client(self) -> Client:
+        """Where calls go: to the runner from inside a job, to an `inline` block, else to the database."""
+        if self._inline is not None:
+            return self._inline
+        current = find_current()
+        if current is not None and current.has_runner:
+            return ChannelClient(current)
+        return self._direct()
+
+    def _get_client(self) -> Client:
+        return self.client
+
+    def _direct(self) -> Client:
+        with self._opening:
+            if self._opened is None or self._opened[0] != os.getpid():
+                # Here, not above: task modules are imported by templates and workers, which never open a database.
+                from jobrunner.direct_client import DirectClient
+
+                client = DirectClient.open(find_database(self._named), relaxed=self._relaxed)
+                self._opened = (os.getpid(), client, client.close)
+            return self._opened[1]
+
+    def close(self) -> None:
+        """Close the connection of this process; the next call opens another."""
+        with self._opening:
+            if self._opened is not None:
+                self._opened[2]()
+                self._opened = None
+
+    # Tasks
+
+    @overload
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
+    @overload
+    def task(self, **options: Unpack[OptionWords]) -> Decorator: ...
+    def task(self, *function: Any, **options: Any) -> Any:
+        """Make a task of a function: `@app.task` or `@app.task(queue="mail", retry=3)`; the words are those of `Options`."""
+        decorator = Decorator(Options().but(**options), self._get_client)
+        return decorator(*function) if function else decorator
+
+    # Jobs
+
+    def enqueue(self, task: str, args: Json = None, /, **options: Unpack[OptionWords]) -> AnyInvocation:
+        """Queue a function by name: `app.enqueue("shop.tasks:send", {"user": 7})`; a list gives arguments by position."""
+        arguments = {} if args is None else args
+        if not isinstance(arguments, dict | list):
+            raise UsageError("the arguments of a job are a dict or a list")
+        return self._enqueue(task, "function", arguments, options)
+
+    def enqueue_command(self, program: str, *args: str, **options: Unpack[OptionWords]) -> AnyInvocation:
+        """Queue a program with its arguments; no shell reads them."""
+        return self._enqueue(program, "command", list(args), options)
+
+    def enqueue_shell(self, line: str, **options: Unpack[OptionWords]) -> AnyInvocation:
+        """Queue a line for /bin/sh."""
+        return self._enqueue(line, "shell", [], options)
+
+    def _enqueue(self, task: str, kind: Kind, args: Json, options: OptionWords) -> AnyInvocation:
+        request = Options().but(**options).request(task, payload.dump(args, "arguments"), args, kind)
+        return Invocation(self._get_client, self.client.enqueue([request])[0])
+
+    def invocation(self, invocation_id: int) -> AnyInvocation:
+        """A job by its number; InvocationNotFound where there is none."""
+        self.client.states([invocation_id])
+        return Invocation(self._get_client, invocation_id)
+
+    def wait(self, jobs: Iterable[AnyInvocation | int], timeout: float | None = None) -> list[AnyInvocation]:
+        """Wait until all are final and give them in the same order; it does not raise what they raised."""
+        ids = [one.id if isinstance(one, Invocation) else one for one in jobs]
+        self.client.wait(ids, timeout)
+        return [Invocation(self._get_client, one) for one in ids]
+
+    def counts(self) -> dict[Status, int]:
+        """How many jobs are in each status."""
+        return self.client.counts()
+
+    # Running
+
+    def run(self, runner: str = "process", **settings: Any) -> None:
+        """Do the work until TERM or INT; what `jobrunner run` calls. `settings` are those of `RunSettings`."""
+        from jobrunner.runner.registry import load_runner
+        from jobrunner.runner.settings import RunSettings
+
+        self.close()  # a runner's processes are started with no database open
+        load_runner(runner)(RunSettings(database=find_database(self._named), relaxed=self._relaxed, **settings)).run()
+
+    @contextlib.contextmanager
+    def inline(self) -> Iterator[None]:
+        """For tests: what is enqueued in the block runs at once, here, without a database; errors propagate."""
+        before, self._inline = self._inline, InlineClient()
+        try:
+            yield
+        finally:
+            self._inline = before
+
+    def drain(self, queues: Sequence[str] = ()) -> int:
+        """For tests: do everything that is due, here, one after the other, without processes; tells how many were done."""
+        from jobrunner.database import Database
+        from jobrunner.runner.inline_runner import drain
+
+        with Database(find_database(self._named), create=True, relaxed=self._relaxed) as database:
+            return drain(database, queues)

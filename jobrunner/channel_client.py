@@ -1,0 +1,78 @@
+"""The client inside of a worker: every call is a message to the runner, which answers after its next commit."""
+
+from collections.abc import Sequence
+
+from jobrunner import errors
+from jobrunner.context import Current
+from jobrunner.errors import JobRunnerError
+from jobrunner.models import InvocationId, Job, Json, LogPiece, Progress, Request, State
+from jobrunner.status import Status
+
+
+class ChannelClient:
+    """The runner of the job that runs here."""
+
+    def __init__(self, current: Current) -> None:
+        self._current = current
+
+    def enqueue(self, requests: Sequence[Request]) -> list[InvocationId]:
+        """Put all in, or none; ids in order."""
+        return [InvocationId(one) for one in self._ask("enqueue", list(requests))]
+
+    def job(self, invocation_id: int) -> Job:
+        """All facts of one invocation."""
+        job = Job(*self._ask("job", invocation_id))
+        return job._replace(status=Status(job.status))
+
+    def states(self, ids: Sequence[int]) -> list[State]:
+        """Where these stand, in order."""
+        return [_state(row) for row in self._ask("states", list(ids))]
+
+    def result(self, invocation_id: int) -> Json:
+        """What it returned, or the exception that tells why there is nothing."""
+        return self._ask("result", invocation_id)
+
+    def cancel(self, ids: Sequence[int], *, children: bool = False) -> list[InvocationId]:
+        """Call these off; the ids of those that were not finished."""
+        return [InvocationId(one) for one in self._ask("cancel", list(ids), children)]
+
+    def retry(self, ids: Sequence[int]) -> list[InvocationId]:
+        """Have these done again; the ids of those that could be."""
+        return [InvocationId(one) for one in self._ask("retry", list(ids))]
+
+    def log(self, invocation_id: int, after: int = 0) -> list[LogPiece]:
+        """The next pieces of output."""
+        pieces = [LogPiece(*row) for row in self._ask("log", invocation_id, after)]
+        return [piece._replace(data=str(piece.data).encode("latin-1")) for piece in pieces]
+
+    def progress(self, invocation_id: int) -> Progress | None:
+        """What it last said of itself."""
+        row = self._ask("progress", invocation_id)
+        return row and Progress(*row)
+
+    def counts(self) -> dict[Status, int]:
+        """How many are in each status."""
+        return {Status(name): count for name, count in self._ask("counts").items()}
+
+    def wait(self, ids: Sequence[int], timeout: float | None) -> list[State]:
+        """All of them, if they are final."""
+        return [_state(row) for row in self._ask("wait", list(ids), timeout)]
+
+    def _ask(self, verb: str, *facts: Json) -> Json:
+        kind, value = self._current.ask(verb, *facts)
+        if kind == "error":
+            raise _exception(*value)
+        return value
+
+
+def _state(row: Json) -> State:
+    return State(row[0], Status(row[1]), row[2], row[3])
+
+
+def _exception(name: str, message: str, attributes: dict[str, Json]) -> JobRunnerError:
+    """The exception as the runner raised it: class, text and attributes."""
+    found = getattr(errors, name, JobRunnerError)
+    error: JobRunnerError = found.__new__(found)
+    error.args = (message,)
+    error.__dict__.update(attributes)
+    return error

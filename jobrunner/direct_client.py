@@ -1,0 +1,94 @@
+"""The client outside of workers: on a database connection of its own."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from jobrunner import broker, state_backend
+from jobrunner.commit_watch import CommitWatch
+from jobrunner.database import Database
+from jobrunner.errors import WaitTimeout
+from jobrunner.models import InvocationId, Job, Json, LogPiece, Progress, Request, State
+from jobrunner.status import Status
+
+_LOOK_AHEAD = 1000
+
+
+class DirectClient:
+    """It starts with an open database, and ends with `close`."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool = True, relaxed: bool = False) -> Self:
+        """A client on a connection of its own."""
+        return cls(Database(path, create=create, relaxed=relaxed))
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+    def enqueue(self, requests: Sequence[Request]) -> list[InvocationId]:
+        """Put all in, or none; ids in order."""
+        return broker.enqueue(self.database, requests)
+
+    def job(self, invocation_id: int) -> Job:
+        """All facts of one invocation."""
+        return state_backend.job(self.database, invocation_id)
+
+    def states(self, ids: Sequence[int]) -> list[State]:
+        """Where these stand, in order."""
+        return state_backend.states(self.database, ids)
+
+    def result(self, invocation_id: int) -> Json:
+        """What it returned, or the exception that tells why there is nothing."""
+        return state_backend.result(self.database, invocation_id)
+
+    def cancel(self, ids: Sequence[int], *, children: bool = False) -> list[InvocationId]:
+        """Call these off; the ids of those that were not finished."""
+        self.states(ids)
+        return broker.cancel(self.database, ids, reason="cancelled on request", children=children)
+
+    def retry(self, ids: Sequence[int]) -> list[InvocationId]:
+        """Have these done again; the ids of those that could be."""
+        self.states(ids)
+        return broker.retry(self.database, ids, reason="retried on request")
+
+    def log(self, invocation_id: int, after: int = 0) -> list[LogPiece]:
+        """The next pieces of output."""
+        self.states([invocation_id])
+        return state_backend.log(self.database, invocation_id, after)
+
+    def progress(self, invocation_id: int) -> Progress | None:
+        """What it last said of itself."""
+        self.states([invocation_id])
+        return state_backend.progress(self.database, invocation_id)
+
+    def counts(self) -> dict[Status, int]:
+        """How many are in each status."""
+        return state_backend.counts(self.database)
+
+    def wait(self, ids: Sequence[int], timeout: float | None) -> list[State]:
+        """Block until all are final, woken by each commit; one look costs the same however many are waited for."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with CommitWatch(self.database) as watch:
+            unfinished = self._skip_final(list(ids))
+            while unfinished:
+                left = 3600.0 if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    raise WaitTimeout(timeout or 0, unfinished)
+                watch.wait(left)
+                unfinished = self._skip_final(unfinished)
+        return self.states(ids)
+
+    def _skip_final(self, ids: list[int]) -> list[int]:
+        """The ids from the first unfinished one on."""
+        while ids:
+            if not self.states(ids[:1])[0].status.is_final:
+                return ids
+            page = self.states(ids[:_LOOK_AHEAD])
+            done = next((n for n, state in enumerate(page) if not state.status.is_final), len(page))
+            ids = ids[done:]
+        return ids

@@ -1,0 +1,99 @@
+"""One enqueued invocation, as its user holds it: a number, and what can be asked about it."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, cast
+
+from jobrunner.client import Client
+from jobrunner.errors import WaitTimeout
+from jobrunner.models import InvocationId, Job, LogPiece, Progress
+from jobrunner.status import Status
+
+R = TypeVar("R")
+GetClient = Callable[[], Client]
+"""Asked at each use: the connection may have been closed and opened anew."""
+_FIRST_SLEEP = 0.002
+_LONGEST_SLEEP = 0.1
+
+
+class Invocation(Generic[R]):
+    """Everything is asked anew at each call: nothing here gets old."""
+
+    def __init__(self, get_client: GetClient, invocation_id: int) -> None:
+        self._get_client = get_client
+        self.id = InvocationId(invocation_id)
+
+    @property
+    def _client(self) -> Client:
+        return self._get_client()
+
+    def __repr__(self) -> str:
+        return f"Invocation({self.id})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Invocation) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    @property
+    def status(self) -> Status:
+        """Where it stands."""
+        return self._client.states([self.id])[0].status
+
+    @property
+    def details(self) -> Job:
+        """All that is known of it."""
+        return self._client.job(self.id)
+
+    @property
+    def progress(self) -> Progress | None:
+        """What it last said of itself; None if nothing."""
+        return self._client.progress(self.id)
+
+    def result(self, timeout: float | None = None) -> R:
+        """Wait until it is final and give what it returned; reading it deletes nothing.
+
+        Raises InvocationFailed, InvocationCancelled (also when expired), or WaitTimeout after `timeout` seconds.
+        """
+        self._client.wait([self.id], timeout)
+        return cast(R, self._client.result(self.id))
+
+    async def aresult(self, timeout: float | None = None) -> R:
+        """`result` for asyncio: other tasks go on meanwhile."""
+        import asyncio  # only where it is needed: forks of a lean template are cheap
+
+        deadline = None if timeout is None else time.monotonic() + timeout
+        sleep = _FIRST_SLEEP
+        while not self.status.is_final:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise WaitTimeout(timeout or 0, [self.id])
+            await asyncio.sleep(sleep)
+            sleep = min(sleep * 1.5, _LONGEST_SLEEP)
+        return cast(R, self._client.result(self.id))
+
+    def cancel(self, *, children: bool = False) -> bool:
+        """Call it off, with all that it has enqueued where `children`; False where it was finished already."""
+        return self.id in self._client.cancel([self.id], children=children)
+
+    def retry(self) -> bool:
+        """Have it done again, all budgets anew; also releases a held or delayed one. False where it is under way."""
+        return self.id in self._client.retry([self.id])
+
+    def log(self) -> str:
+        """The output of all its attempts so far, both streams, as text; bytes that are not UTF-8 are written out."""
+        return "".join(_text(piece) for piece in self.log_pieces())
+
+    def log_pieces(self) -> list[LogPiece]:
+        """The output of all its attempts so far, with the time and stream of each piece."""
+        pieces: list[LogPiece] = []
+        while page := self._client.log(self.id, pieces[-1].id if pieces else 0):
+            pieces += page
+        return pieces
+
+
+def _text(piece: LogPiece) -> str:
+    return f"\n[{piece.cut} bytes cut here]\n" if piece.cut else piece.data.decode("utf-8", "backslashreplace")
+
+
+AnyInvocation = Invocation[Any]

@@ -1,0 +1,90 @@
+"""What the kernel offers beyond the standard library, and what stands in for it where it is missing."""
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_IN_MODIFY = 0x2
+_IN_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
+
+is_linux = sys.platform == "linux"
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def die_with_parent(signal_number: int, parent: int) -> bool:
+    """Have this process get the signal when its parent ends; False where the parent has ended already."""
+    if is_linux:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
+    return os.getppid() == parent
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends (a child subreaper)."""
+    if is_linux:
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def children() -> list[int]:
+    """The pids of this single-threaded process's children, adopted ones included; empty where the kernel does not tell."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:
+        return []
+
+
+def environment(pid: int) -> dict[str, str]:
+    """The environment that a process was started with; empty where it is gone or not ours to see."""
+    try:
+        block = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return {}
+    pairs = (entry.partition("=") for entry in block.decode("utf-8", "surrogateescape").split("\0"))
+    return {name: value for name, _, value in pairs}
+
+
+class OwnEnvironment:
+    """A variable of this process's environment that can be rewritten in place.
+
+    What /proc/PID/environ shows of a forked process is the memory that its ancestor was started with;
+    os.environ changes a copy. So a fork that is to be told from its siblings writes over that memory,
+    with a value as long as the old one.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._length = len(os.environ[name])
+        _libc.getenv.restype = ctypes.c_void_p
+        self._address = _libc.getenv(name.encode())
+
+    def rewrite(self, value: str) -> None:
+        """Set the variable here, in what children inherit and in what others see of this process."""
+        if len(value) != self._length:
+            raise ValueError(f"{self._name} must keep its {self._length} characters")
+        os.environ[self._name] = value
+        if is_linux and self._address:
+            ctypes.memmove(self._address, value.encode(), self._length)
+
+
+def watch_changes(path: Path) -> int | None:
+    """A descriptor that gets readable when the file is written to; None where there is no inotify, or no watch left."""
+    if not is_linux:
+        return None
+    descriptor = int(_libc.inotify_init1(_IN_FLAGS))
+    if descriptor < 0:
+        return None
+    if _libc.inotify_add_watch(descriptor, os.fsencode(path), _IN_MODIFY) < 0:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def boot_id() -> str:
+    """A name of the time since the machine started; empty where the kernel has none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,122 @@
+"""How a task is enqueued and done, as users write it; what of it is kept with the invocation is its Policy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from string import Formatter
+from typing import Any, TypedDict
+
+from jobrunner.errors import UsageError
+from jobrunner.models import IfExists, Json, Kind, Request
+from jobrunner.policy import OnCrash, Policy, Retry
+from jobrunner.times import Duration, duration_ms, instant_ms, now_ms
+
+
+class OptionWords(TypedDict, total=False):
+    """The words of `Options`, for type checkers."""
+
+    queue: str
+    priority: int
+    delay: Duration | None
+    at: str | datetime | None
+    expires: Duration | datetime | None
+    unique: str | None
+    if_exists: IfExists
+    retry: Retry | int | None
+    timeout: Duration | None
+    on_crash: OnCrash | None
+    cwd: str | None
+    env: Mapping[str, str]
+    label: str | None
+    hold: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Everything that can be said of an invocation beside its task and arguments.
+
+    `delay` and `at` say when it may start, `expires` (a duration from now, or a time) until when it must
+    have started. `unique` is a key that at most one unfinished invocation holds; `{name}` in it stands for
+    an argument. `retry` is a number of attempts or a `Retry`. `timeout` bounds each attempt.
+    """
+
+    queue: str = "default"
+    priority: int = 0
+    delay: Duration | None = None
+    at: str | datetime | None = None
+    expires: Duration | datetime | None = None
+    unique: str | None = None
+    if_exists: IfExists = "skip"
+    retry: Retry | int | None = None
+    timeout: Duration | None = None
+    on_crash: OnCrash | None = None
+    cwd: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    label: str | None = None
+    hold: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.queue or not isinstance(self.queue, str):
+            raise UsageError(f"a queue has a name, not {self.queue!r}")
+        if isinstance(self.priority, bool) or not isinstance(self.priority, int) or abs(self.priority) >= 2**31:
+            raise UsageError(f"a priority is a whole number, higher is sooner, not {self.priority!r}")
+        if self.delay is not None and self.at is not None:
+            raise UsageError("either a delay or a time, not both")
+        if self.if_exists not in ("skip", "replace", "error"):
+            raise UsageError(f"if_exists is 'skip', 'replace' or 'error', not {self.if_exists!r}")
+        self.policy()
+        self._run_at(0), self._expires_at(0)
+
+    def but(self, **changes: Any) -> "Options":
+        """The same with some of it changed."""
+        known = {one.name for one in fields(Options)}
+        if unknown := sorted(changes.keys() - known):
+            raise UsageError(f"there is no option {unknown[0]!r}: the options are {', '.join(sorted(known))}")
+        return replace(self, **changes)
+
+    def policy(self) -> Policy:
+        """What the runner must know of it."""
+        retry = Retry(attempts=self.retry) if isinstance(self.retry, int) else self.retry
+        timeout = None if self.timeout is None else duration_ms(self.timeout)
+        return Policy(retry, timeout, self.on_crash, self.cwd, self.env)
+
+    def request(self, task: str, args: str, named: Json, kind: Kind = "function") -> Request:
+        """The request to enqueue: `args` as JSON text, `named` as the values for the unique key."""
+        now = now_ms()
+        return Request(
+            task=task,
+            kind=kind,
+            args=args,
+            queue=self.queue,
+            priority=self.priority,
+            run_at=self._run_at(now),
+            expires_at=self._expires_at(now),
+            unique_key=None if self.unique is None else unique_key(self.unique, named),
+            if_exists=self.if_exists,
+            label=self.label,
+            policy=self.policy().to_json(),
+            hold=self.hold,
+        )
+
+    def _run_at(self, now: int) -> int | None:
+        if self.delay is not None:
+            return now + duration_ms(self.delay)
+        return None if self.at is None else instant_ms(self.at)
+
+    def _expires_at(self, now: int) -> int | None:
+        if self.expires is None:
+            return None
+        return instant_ms(self.expires) if isinstance(self.expires, datetime) else now + duration_ms(self.expires)
+
+
+def unique_key(template: str, named: Json) -> str:
+    """The key with the arguments filled in; only plain names, no attributes or indices."""
+    values = named if isinstance(named, dict) else {}
+    parts = []
+    for literal, name, _, _ in Formatter().parse(template):
+        parts.append(literal)
+        if name is not None:
+            if name not in values:
+                raise UsageError(f"the unique key {template!r} names {name!r}, which is no argument of this call")
+            parts.append(str(values[name]))
+    return "".join(parts)

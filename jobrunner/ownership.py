@@ -1,0 +1,83 @@
+"""Who is alive: a runner holds a byte of a lock file for life, and what it started carries its token.
+
+The kernel frees the byte when the process ends, however it ends, keeps it while the process is merely
+stopped, and does not hand it on over a fork. So a free byte proves a death; no clock is asked.
+"""
+
+import fcntl
+import os
+import secrets
+import signal
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from jobrunner.models import RunnerId
+
+TOKEN_VARIABLE = "JOBRUNNER_RUNNER"
+"""In the environment of every process that a runner started: the runner's token."""
+
+
+def new_token() -> str:
+    """A name that no other runner has had."""
+    return secrets.token_hex(16)
+
+
+class RunnerLocks:
+    """The file `<database>-runners`. One open descriptor for the life of the process: closing any frees all locks."""
+
+    def __init__(self, database: Path) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._descriptor = os.open(f"{database}-runners", flags, 0o600)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free every lock that this process holds on the file."""
+        os.close(self._descriptor)
+
+    def take(self, runner: RunnerId) -> bool:
+        """Lock the runner's byte; False where a living process has it."""
+        try:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, runner)
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
+
+    def free(self, runner: RunnerId) -> None:
+        """Give the runner's byte back."""
+        fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, runner)
+
+
+def kill_leftovers(token: str) -> list[int]:
+    """Kill every process that carries the token of a dead runner or template; gives their pids."""
+    killed: list[int] = []
+    while found := _carriers(token):
+        for process in found:
+            try:
+                process.send_signal(signal.SIGKILL)  # psutil checks the start time: never a recycled pid
+            except psutil.Error:
+                continue
+            killed.append(process.pid)
+        psutil.wait_procs(found, timeout=5)
+    return killed
+
+
+def _carriers(token: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(TOKEN_VARIABLE) == token:
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        except psutil.Error:
+            continue
+    return found

@@ -1,0 +1,277 @@
+"""The order of the runner's loop. A runner differs in where it places work, how it reaps and how it pauses."""
+
+import logging
+import selectors
+import signal
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import ClassVar
+
+from jobrunner import broker, ownership
+from jobrunner.commit_watch import CommitWatch
+from jobrunner.database import Database
+from jobrunner.errors import JobRunnerError
+from jobrunner.models import Claimed, Failure, Outcome, StopReason
+from jobrunner.ownership import RunnerLocks
+from jobrunner.policy import Policy
+from jobrunner.runner.capture import Capture
+from jobrunner.runner.intake import Intake
+from jobrunner.runner.recorder import Recorder, flush_moment
+from jobrunner.runner.registration import Registration
+from jobrunner.runner.running import Running
+from jobrunner.runner.settings import RunSettings
+from jobrunner.runner.stop_signals import StopSignals
+
+RESCUE_SECONDS = 0.4
+"""How often to look for runners that died: a locked byte each, no write."""
+SHUTDOWN_GRACE = 1.0
+"""Seconds between TERM and KILL when the runner stops; a job had the shutdown time before."""
+KILL_AGAIN_SECONDS = 1.0
+
+log = logging.getLogger("jobrunner.runner")
+
+
+class BaseRunner(ABC):
+    """A runner from its start to its end; one thread, one database connection, no user code."""
+
+    mode: ClassVar[str]
+
+    def __init__(self, settings: RunSettings) -> None:
+        self.settings = settings
+        self.token = ownership.new_token()
+        self._selector = selectors.DefaultSelector()
+        self._running: dict[int, Running] = {}
+        self._look_for_cancels = False
+        self._rescued_at = 0.0
+        self._idle_since = time.monotonic()
+        self._stop_at: float | None = None
+
+    def run(self) -> None:
+        """Work until told to stop, or until there is nothing left where the settings say so."""
+        with StopSignals() as self._signals, self._selector:
+            try:
+                self._on_start()  # starts the template: nothing is open yet
+                with (
+                    Database(
+                        self.settings.database, create=True, relaxed=self.settings.relaxed, checkpoint_pages=1000
+                    ) as database,
+                    RunnerLocks(self.settings.database) as locks,
+                ):
+                    self._serve(database, locks)
+            finally:
+                self._on_stop()
+
+    def _serve(self, database: Database, locks: RunnerLocks) -> None:
+        self.database = database
+        self._registration = Registration(database, locks, self.settings, self.mode, self.token)
+        self._intake = Intake(database, self._registration.id, self.settings)
+        self._recorder = Recorder(database, self._registration.id)
+        with CommitWatch(database) as self._watch:
+            self._listen(self._signals.fileno(), lambda _: self._signals.drain())
+            if self._watch.descriptor is not None:
+                self._listen(self._watch.descriptor, lambda _: None)
+            log.info("runner %d: %d slots on %s", self._registration.id, self.max_parallel_slots, database.path)
+            while (why := self._reason_to_end()) is None:
+                self.runner_loop_iteration()
+            self._on_stop_runner_loop()
+            self._registration.stop(why)
+            log.info("runner %d: %s", self._registration.id, why)
+
+    def runner_loop_iteration(self) -> None:
+        """One turn: hear, then one transaction for all that came in and all that can be claimed, then tell."""
+        self._collect_messages()
+        self._heed_signals()
+        self._heed_cancels()
+        self._enforce_deadlines()
+        self._rescue_the_dead()
+        self._place(self._transact())
+        self._recorder.reply()
+
+    # What a runner must know how to do
+
+    @abstractmethod
+    def _on_start(self) -> None:
+        """Start the processes that work is placed in. Nothing is open yet."""
+
+    @abstractmethod
+    def _on_stop(self) -> None:
+        """End every process that is left. Called however the loop ended."""
+
+    @abstractmethod
+    def _start(self, running: Running) -> None:
+        """Place an attempt; OSError where no process can be had for it."""
+
+    @abstractmethod
+    def _signal(self, running: Running, number: int) -> None:
+        """Send a signal to the processes of an attempt, and to none else."""
+
+    @property
+    @abstractmethod
+    def max_parallel_slots(self) -> int:
+        """How many invocations at a time."""
+
+    def _on_stop_runner_loop(self) -> None:
+        """The loop has ended; nothing runs any more, and the database is still open."""
+
+    # Hearing
+
+    def _listen(self, descriptor: int, heed: Callable[[int], None]) -> None:
+        self._selector.register(descriptor, selectors.EVENT_READ, heed)
+
+    def _listen_for_room(self, descriptor: int, *, wanted: bool) -> None:
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if wanted else 0)
+        self._selector.modify(descriptor, events, self._selector.get_key(descriptor).data)
+
+    def _ignore(self, descriptor: int) -> None:
+        self._selector.unregister(descriptor)
+
+    def _collect_messages(self) -> None:
+        for key, mask in self._selector.select(self._patience()):
+            if key.fd in self._selector.get_map():  # an earlier event of this turn may have ended it
+                key.data(mask)
+        if self._watch.has_committed():
+            self._intake.look_again()
+            self._look_for_cancels = True
+
+    def _patience(self) -> float:
+        if self._wants_transaction():
+            return 0.0
+        now = time.monotonic()
+        soonest = min((moment - now for moment in self._moments() if moment is not None), default=RESCUE_SECONDS)
+        return max(0.0, min(soonest, RESCUE_SECONDS, self._watch.poll_seconds))
+
+    def _moments(self) -> Iterator[float | None]:
+        for running in self._running.values():
+            yield running.next_moment
+            yield flush_moment(running)
+        yield self._stop_at
+        yield self._intake.next_moment
+        if self.settings.max_idle is not None and not self._running:
+            yield self._idle_since + self.settings.max_idle
+
+    # Time and signals
+
+    def _heed_signals(self) -> None:
+        now = time.monotonic()
+        if self._signals.count and self._stop_at is None:
+            self._stop_at = now + self.settings.shutdown_timeout
+            log.info("stopping: %d jobs have %g s to finish", len(self._running), self.settings.shutdown_timeout)
+        if self._stop_at is not None and (now >= self._stop_at or self._signals.count > 1):
+            self._stop_at = float("inf")
+            for running in self._running.values():
+                self._stop(running, "shutdown", SHUTDOWN_GRACE)
+
+    def _heed_cancels(self) -> None:
+        if not self._look_for_cancels:
+            return
+        self._look_for_cancels = False
+        if self._running:
+            for invocation_id, claim in self.database.query("cancel_requests", runner=self._registration.id):
+                running = self._running.get(invocation_id)
+                if running is not None and running.claimed.claim == claim:
+                    self._stop(running, "cancel", self.settings.kill_grace)
+
+    def _enforce_deadlines(self) -> None:
+        now = time.monotonic()
+        for running in self._running.values():
+            if running.next_moment is None or now < running.next_moment:
+                continue
+            if running.stopped:
+                running.kill_at = now + KILL_AGAIN_SECONDS  # told again until it is gone
+                self._signal(running, signal.SIGKILL)
+            else:
+                self._stop(running, "timeout", self.settings.kill_grace)
+
+    def _stop(self, running: Running, why: StopReason, grace: float) -> None:
+        if running.stopped is None:
+            running.stopped = why
+            self._signal(running, signal.SIGTERM)
+        running.kill_at = min(running.kill_at or float("inf"), time.monotonic() + grace)
+
+    def _rescue_the_dead(self) -> None:
+        if time.monotonic() - self._rescued_at >= RESCUE_SECONDS:
+            self._rescued_at = time.monotonic()
+            if self._registration.rescue():
+                self._intake.look_again()
+
+    # The transaction
+
+    @property
+    def _free_slots(self) -> int:
+        return 0 if self._stop_at is not None else self.max_parallel_slots - len(self._running)
+
+    def _wants_transaction(self) -> bool:
+        return self._recorder.wants(self._running.values()) or self._intake.wants(self._free_slots)
+
+    def _transact(self) -> list[Claimed]:
+        if not self._wants_transaction():
+            return []
+        with self.database.transaction():
+            if self._recorder.write(self._running.values()):
+                self._intake.look_again()
+                self._look_for_cancels = True
+            claimed = self._intake.take(self._free_slots)
+            self._registration.beat()
+        return claimed
+
+    # Placing
+
+    def _place(self, claimed: list[Claimed]) -> None:
+        for one in claimed:
+            running = self._admit(one)
+            if running is not None:
+                self._try_to_start(running)
+
+    def _admit(self, claimed: Claimed) -> Running | None:
+        capture = Capture(self.settings.output_limit)
+        try:
+            if claimed.args is None:
+                claimed = claimed._replace(args=broker.argument(self.database, claimed.id))
+            running = Running(claimed, Policy.from_json(claimed.policy), capture)
+        except (JobRunnerError, KeyError, TypeError, ValueError, AttributeError) as error:
+            # Rows can be written by hand: what cannot be meant fails the job, not the runner.
+            outcome = Outcome(failure=Failure("BadInvocation", f"its arguments or policy cannot be read: {error!r}"))
+            self._recorder.ended(Running(claimed, Policy(), capture, outcome=outcome))
+            return None
+        self._running[claimed.id] = running
+        return running
+
+    def _try_to_start(self, running: Running) -> None:
+        try:
+            self._start(running)
+            running.start_clock()
+        except OSError as error:
+            log.error("no process for job %d: %s", running.claimed.id, error)
+            self._give_back(running)
+
+    def _give_back(self, running: Running) -> None:
+        """It could not be started: back into the queue, no attempt spent, and a moment of rest."""
+        running.stopped = "not_started"
+        self._intake.postpone(1.0)
+        self._conclude(running)
+
+    def _conclude(self, running: Running) -> None:
+        """An attempt is over, whatever came of it."""
+        self._running.pop(running.claimed.id, None)
+        self._idle_since = time.monotonic()
+        self._recorder.ended(running)
+
+    # The end
+
+    def _reason_to_end(self) -> str | None:
+        if self._running or self._recorder.has_more:
+            return None
+        if self._stop_at is not None:
+            return "stopped by a signal"
+        if self._intake.is_exhausted:
+            return f"done: {self.settings.max_jobs} jobs"
+        if self.settings.max_idle is not None and self._is_idle():
+            return f"idle for {self.settings.max_idle:g} s"
+        if self.settings.drain and self._intake.is_drained():
+            return "drained"
+        return None
+
+    def _is_idle(self) -> bool:
+        waited = time.monotonic() - self._idle_since >= (self.settings.max_idle or 0)
+        return waited and not self._intake.wants(self._free_slots)

@@ -1,0 +1,80 @@
+"""Doing what is due in the caller's own process, for tests: no template, no workers, no signals."""
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+
+from jobrunner import broker, execution, orchestrator, ownership, state_backend
+from jobrunner.context import Current, enter, leave
+from jobrunner.database import Database
+from jobrunner.models import Claimed, Exit, Failure, Outcome
+from jobrunner.orchestrator import Ended
+from jobrunner.ownership import RunnerLocks
+from jobrunner.policy import Policy
+from jobrunner.runner.registration import Registration
+from jobrunner.runner.settings import RunSettings
+from jobrunner.times import now_ms
+
+
+def drain(database: Database, queues: Sequence[str] = ()) -> int:
+    """Do everything that is due, one after the other; tells how many attempts were made."""
+    done = 0
+    settings = RunSettings(database.path, tuple(queues), jobs=1)
+    with RunnerLocks(database.path) as locks:
+        registration = Registration(database, locks, settings, "inline", ownership.new_token())
+        while claimed := _claim(database, registration, queues):
+            ended = _do(database, claimed)
+            orchestrator.record(database, ended, registration.id)
+            done += 1
+        registration.stop("drained")
+    return done
+
+
+def _claim(database: Database, registration: Registration, queues: Sequence[str]) -> Claimed | None:
+    with database.transaction():
+        broker.promote_and_expire(database)
+        claimed = broker.claim(database, registration.id, queues, 1)
+    return claimed[0] if claimed else None
+
+
+def _do(database: Database, claimed: Claimed) -> Ended:
+    if claimed.args is None:
+        claimed = claimed._replace(args=broker.argument(database, claimed.id))
+    policy = Policy.from_json(claimed.policy)
+    if claimed.kind != "function":
+        return _run_program(database, claimed, policy)
+    here = Current(claimed.id, claimed.claim, claimed.attempt)
+    token = enter(here)
+    try:
+        found = execution.find(claimed.task)
+        policy = policy.or_else(Policy.from_json(found.policy))
+        outcome = execution.perform(found.function, json.loads(claimed.args or "{}"))
+    except Exception as error:  # importing a user's module may raise anything
+        outcome = Outcome(failure=execution.describe(error))
+    finally:
+        leave(token)
+    if here.said is not None:
+        state_backend.put_progress(database, claimed.id, claimed.claim, *here.said)
+    return Ended(claimed, policy, outcome, None)
+
+
+def _run_program(database: Database, claimed: Claimed, policy: Policy) -> Ended:
+    words = (
+        ["/bin/sh", "-c", claimed.task]
+        if claimed.kind == "shell"
+        else [claimed.task, *json.loads(claimed.args or "[]")]
+    )
+    timeout = None if policy.timeout_ms is None else policy.timeout_ms / 1000
+    environment = {**os.environ, **policy.env}
+    try:
+        done = subprocess.run(words, capture_output=True, timeout=timeout, cwd=policy.cwd, env=environment, check=False)
+    except subprocess.TimeoutExpired:
+        return Ended(claimed, policy, None, None, "timeout")
+    except OSError as error:
+        return Ended(claimed, policy, Outcome(failure=Failure("CannotStart", str(error))), None)
+    pieces = [(now_ms(), name, data, 0) for name, data in (("stdout", done.stdout), ("stderr", done.stderr)) if data]
+    state_backend.put_output(database, claimed.id, claimed.claim, pieces)
+    code = done.returncode
+    exit = Exit(0, code=code) if code >= 0 else Exit(0, signal=-code)
+    return Ended(claimed, policy, None, exit)

@@ -1,0 +1,76 @@
+"""When there may be something to claim, and the claiming of it."""
+
+import time
+
+from jobrunner import broker
+from jobrunner.database import Database
+from jobrunner.models import Claimed, RunnerId
+from jobrunner.runner.settings import RunSettings
+from jobrunner.times import now_ms
+
+
+class Intake:
+    """A runner's side of the queue, from its registration on. It asks the database only where something may have changed."""
+
+    def __init__(self, database: Database, runner: RunnerId, settings: RunSettings) -> None:
+        self._database = database
+        self._runner = runner
+        self._queues = settings.queues
+        self._left = settings.max_jobs
+        self._may_be_pending = True
+        self._due_at = broker.next_due(database)
+        self._not_before = 0.0
+
+    def look_again(self) -> None:
+        """Somebody, or we, changed something."""
+        self._may_be_pending = True
+        self._due_at = broker.next_due(self._database)
+
+    def postpone(self, seconds: float) -> None:
+        """Claim nothing for a while: what was claimed could not be started."""
+        self._not_before = time.monotonic() + seconds
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether as many were claimed as this runner was to do."""
+        return self._left == 0
+
+    def room(self, free: int) -> int:
+        """How many of the free slots may be filled now."""
+        if time.monotonic() < self._not_before:
+            return 0
+        return free if self._left is None else min(free, self._left)
+
+    def wants(self, free: int) -> bool:
+        """Whether `take` has something to do."""
+        return self._is_due() or (self._may_be_pending and self.room(free) > 0)
+
+    def take(self, free: int) -> list[Claimed]:
+        """Inside a transaction: let the clock act, then claim for the free slots."""
+        if self._is_due():
+            broker.promote_and_expire(self._database)
+            self.look_again()
+        room = self.room(free)
+        if room <= 0 or not self._may_be_pending:
+            return []
+        claimed = broker.claim(self._database, self._runner, self._queues, room)
+        self._may_be_pending = len(claimed) == room
+        if self._left is not None:
+            self._left -= len(claimed)
+        return claimed
+
+    def is_drained(self) -> bool:
+        """Whether nothing is pending here and no retry waits."""
+        return not self._may_be_pending and broker.is_drained(self._database, self._queues)
+
+    @property
+    def next_moment(self) -> float | None:
+        """When the clock alone gives us something to do, on the monotonic clock."""
+        now = time.monotonic()
+        moments = [self._not_before] if self._not_before > now else []
+        if self._due_at is not None:
+            moments.append(now + (self._due_at - now_ms()) / 1000)
+        return min(moments, default=None)
+
+    def _is_due(self) -> bool:
+        return self._due_at is not None and now_ms() >= self._due_at

@@ -1,0 +1,100 @@
+"""What came in from workers, kept until the turn's transaction writes it down; and the answers, sent after it."""
+
+import functools
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from jobrunner import orchestrator, state_backend
+from jobrunner.database import Database
+from jobrunner.models import Json, RunnerId
+from jobrunner.runner import journal, requests
+from jobrunner.runner.capture import Piece
+from jobrunner.runner.running import Running
+
+FLUSH_SECONDS = 0.25
+"""How old the output of a running job gets before it is in the database."""
+
+Reply = Callable[..., None]
+
+
+class Asked(NamedTuple):
+    """A job asks for something: how to answer it, and what it asks."""
+
+    running: Running
+    reply: Reply
+    verb: str
+    facts: list[Json]
+
+
+class Recorder:
+    """A runner's side of the records, from its registration on."""
+
+    def __init__(self, database: Database, runner: RunnerId) -> None:
+        self._database = database
+        self._runner = runner
+        self._ended: list[Running] = []
+        self._asked: list[Asked] = []
+        self._progress: dict[tuple[int, int], tuple[float | None, str | None]] = {}
+        self._replies: list[Callable[[], None]] = []
+
+    def ended(self, running: Running) -> None:
+        """An attempt is over."""
+        self._ended.append(running)
+
+    def asked(self, running: Running, reply: Reply, verb: str, facts: list[Json]) -> None:
+        """A job asks something and waits for the answer."""
+        self._asked.append(Asked(running, reply, verb, facts))
+
+    def progress(self, running: Running, fraction: float | None, message: str | None) -> None:
+        """A job says how far it is; only the last word of a turn is kept."""
+        self._progress[running.claimed.id, running.claimed.claim] = (fraction, message)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something came in that others may be waiting for."""
+        return bool(self._ended or self._asked or self._progress)
+
+    def wants(self, running: Iterable[Running]) -> bool:
+        """Whether `write` has something to do."""
+        return self.has_more or any(_is_old(one) for one in running)
+
+    def write(self, running: Iterable[Running]) -> bool:
+        """Inside a transaction: write all down; tells whether that may have made something claimable."""
+        for one in running:
+            if _is_old(one):
+                self._put_output(one, one.capture.take())
+        for (invocation_id, claim), facts in self._progress.items():
+            state_backend.put_progress(self._database, invocation_id, claim, *facts)
+        for one in self._ended:
+            self._record(one)
+        for asked in self._asked:
+            answer = requests.answer(self._database, asked.running.claimed, asked.verb, asked.facts)
+            self._replies.append(functools.partial(asked.reply, *answer))
+        changed = bool(self._ended or self._asked)
+        self._ended, self._asked, self._progress = [], [], {}
+        return changed
+
+    def reply(self) -> None:
+        """After the commit: send the answers."""
+        replies, self._replies = self._replies, []
+        for reply in replies:
+            reply()
+
+    def _record(self, running: Running) -> None:
+        self._put_output(running, running.capture.finish())
+        journal.ended(running.claimed, orchestrator.record(self._database, running.ended(), self._runner))
+
+    def _put_output(self, running: Running, pieces: list[Piece]) -> None:
+        running.flushed_at = time.monotonic()
+        if pieces:
+            state_backend.put_output(self._database, running.claimed.id, running.claimed.claim, pieces)
+
+
+def _is_old(running: Running) -> bool:
+    return running.capture.has_pieces and time.monotonic() - running.flushed_at >= FLUSH_SECONDS
+
+
+def flush_moment(running: Running) -> float | None:
+    """When the output of a running job is to be written down, on the monotonic clock."""
+    return running.flushed_at + FLUSH_SECONDS if running.capture.has_pieces else None

@@ -1,0 +1,72 @@
+"""What a job may ask of its runner, and the runner's answer: the other end of `channel_client`."""
+
+from collections.abc import Callable
+from typing import Any
+
+from jobrunner import broker, state_backend
+from jobrunner.database import Database
+from jobrunner.errors import JobRunnerError, UsageError
+from jobrunner.models import Claimed, Json, Request
+
+Answer = tuple[str, Json]
+
+
+def answer(database: Database, asker: Claimed, verb: str, facts: list[Json]) -> Answer:
+    """Do what is asked, alone in a savepoint; ("answer", value) or ("error", [class, message, attributes])."""
+    try:
+        with database.transaction():
+            return "answer", _answer(database, asker, verb, facts)
+    except JobRunnerError as error:
+        return "error", [type(error).__name__, str(error), vars(error)]
+
+
+def _answer(database: Database, asker: Claimed, verb: str, facts: list[Json]) -> Json:
+    try:
+        method = _VERBS[verb]
+    except KeyError:
+        raise UsageError(f"a job cannot ask for {verb!r}") from None
+    try:
+        return method(database, asker, *facts)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, JobRunnerError):
+            raise
+        raise UsageError(f"{verb} was asked for with facts that do not fit: {error}") from error
+
+
+def _enqueue(database: Database, asker: Claimed, rows: list[list[Any]]) -> Json:
+    return broker.enqueue(database, [Request(*row)._replace(parent=asker.id) for row in rows])
+
+
+def _cancel(database: Database, asker: Claimed, ids: list[int], children: bool) -> Json:
+    return broker.cancel(database, ids, reason=f"cancelled by job {asker.id}", children=children)
+
+
+def _retry(database: Database, asker: Claimed, ids: list[int]) -> Json:
+    return broker.retry(database, ids, reason=f"retried by job {asker.id}")
+
+
+def _log(database: Database, _: Claimed, invocation_id: int, after: int) -> Json:
+    pieces = state_backend.log(database, invocation_id, after)
+    return [piece._replace(data=piece.data.decode("latin-1")) for piece in pieces]  # type: ignore[arg-type]
+
+
+def _wait(database: Database, _: Claimed, ids: list[int], timeout: float | None) -> Json:
+    states = state_backend.states(database, ids)
+    unfinished = [state.id for state in states if not state.status.is_final]
+    if unfinished:
+        raise JobRunnerError(f"a job cannot wait for another that is not finished: job {unfinished[0]}")
+    return states
+
+
+_VERBS: dict[str, Callable[..., Json]] = {
+    "enqueue": _enqueue,
+    "job": lambda database, _, one: state_backend.job(database, one),
+    "states": lambda database, _, ids: state_backend.states(database, ids),
+    "result": lambda database, _, one: state_backend.result(database, one),
+    "cancel": _cancel,
+    "retry": _retry,
+    "log": _log,
+    "progress": lambda database, _, one: state_backend.progress(database, one),
+    "wait": _wait,
+    "counts": lambda database, _: state_backend.counts(database),
+}

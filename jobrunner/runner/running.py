@@ -1,0 +1,43 @@
+"""An attempt while a runner has it: what is known of it, when it must end, what it has written."""
+
+import time
+from dataclasses import dataclass, field
+
+from jobrunner.models import Claimed, Exit, Outcome, StopReason
+from jobrunner.orchestrator import Ended
+from jobrunner.policy import Policy
+from jobrunner.runner.capture import Capture
+
+
+@dataclass(eq=False)
+class Running:
+    """Starts with a claim and ends when it is recorded. Deadlines are of the monotonic clock, in seconds."""
+
+    claimed: Claimed
+    policy: Policy
+    capture: Capture
+    deadline: float | None = None
+    outcome: Outcome | None = None
+    exit: Exit | None = None
+    stopped: StopReason | None = None
+    kill_at: float | None = None
+    flushed_at: float = field(default_factory=time.monotonic)
+
+    def declare(self, declared: Policy) -> None:
+        """The task says how it is to be done; what the invocation itself says goes before."""
+        self.policy = self.policy.or_else(declared)
+        self.start_clock()
+
+    def start_clock(self) -> None:
+        """From now on its timeout runs."""
+        if self.policy.timeout_ms is not None and self.deadline is None:
+            self.deadline = time.monotonic() + self.policy.timeout_ms / 1000
+
+    def ended(self) -> Ended:
+        """The facts for the orchestrator."""
+        return Ended(self.claimed, self.policy, self.outcome, self.exit, self.stopped)
+
+    @property
+    def next_moment(self) -> float | None:
+        """When something is to be done about it if nothing happens before."""
+        return self.kill_at if self.stopped else self.deadline

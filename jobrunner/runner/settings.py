@@ -1,0 +1,38 @@
+"""What a runner is told when it is started."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jobrunner.errors import UsageError
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """Durations are in seconds; None means: without end."""
+
+    database: Path
+    queues: tuple[str, ...] = ()
+    jobs: int = field(default_factory=processors)
+    drain: bool = False
+    max_jobs: int | None = None
+    max_idle: float | None = None
+    imports: tuple[str, ...] = ()
+    app_dir: Path = field(default_factory=Path.cwd)
+    shutdown_timeout: float = 30.0
+    kill_grace: float = 5.0
+    relaxed: bool = False
+    output_limit: int = 1 << 20
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.jobs <= 10_000:
+            raise UsageError(f"a runner has at least one slot, and at most 10,000: not {self.jobs}")
+        if self.max_jobs is not None and self.max_jobs < 1:
+            raise UsageError("max_jobs must be at least 1")
+        if not self.app_dir.is_dir():
+            raise UsageError(f"there is no folder {self.app_dir} to import from")

@@ -1,0 +1,183 @@
+"""The template: a lean process that imports the task modules once, and forks a worker when it is told to.
+
+It never opens the database. It is the subreaper of all that its workers start, so nothing of a job
+outlives the job, and it ends with everything below it when its runner's end of the channel closes.
+Started by `runner.template_process`; this module runs in a fresh interpreter.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from resource import struct_rusage
+from typing import Any, NamedTuple, NoReturn
+
+from jobrunner import kernel
+from jobrunner.channel import Channel
+from jobrunner.errors import ChannelClosed
+from jobrunner.execution import describe
+from jobrunner.runner.worker import WORKER_VARIABLE, run_worker, worker_name
+
+
+class Orders(NamedTuple):
+    """What the runner tells a new template on its command line."""
+
+    channel: int
+    app_dir: str
+    imports: list[str]
+
+
+class Template:
+    """It starts with its runner's channel and ends with it."""
+
+    def __init__(self, orders: Orders) -> None:
+        self._orders = orders
+        self._channel = Channel(socket.socket(fileno=orders.channel))
+        self._name = kernel.OwnEnvironment(WORKER_VARIABLE)
+        self._workers: dict[int, int] = {}  # pid: key
+        self._wakeup_read, self._wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def main(self) -> None:
+        """Import, say so, and obey until the runner is gone."""
+        kernel.adopt_orphans()
+        sys.path.insert(0, self._orders.app_dir)
+        for module in self._orders.imports:
+            self._import(module)
+        self._heed_children()
+        gc.freeze()  # what is here stays for good: forked workers then share its pages
+        self._channel.send("ready", os.getpid())
+        try:
+            while True:
+                self._turn()
+        except ChannelClosed:
+            self._end_everything()
+
+    def _heed_children(self) -> None:
+        # After the imports: they may have set handlers of their own.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # the runner decides when we end, by closing the channel
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wakeup_write, warn_on_full_buffer=False)
+
+    def _turn(self) -> None:
+        with contextlib.suppress(InterruptedError):
+            select.select([self._channel.fileno(), self._wakeup_read], [], [])
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wakeup_read, 4096)
+        self._reap()
+        for verb, *facts in self._channel.read():
+            _VERBS[verb](self, *facts)
+
+    def _import(self, module: str) -> None:
+        try:
+            importlib.import_module(module)
+        except BaseException as error:  # a module may raise anything, sys.exit() included; the runner decides
+            failure = describe(error)
+            self._channel.send("import_failed", module, f"{failure.type}: {failure.message}", failure.traceback)
+
+    def _preload(self, module: str) -> None:
+        # A worker has imported it without harm; should it fail here, each worker goes on importing it itself.
+        with contextlib.suppress(Exception):
+            importlib.import_module(module)
+        gc.freeze()
+
+    def _spawn(self, key: int) -> None:
+        channel, stdout, stderr = descriptors = self._channel.take_descriptors(3)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._channel.send("not_forked", key, error.strerror)
+        else:
+            if pid == 0:
+                self._become_worker(key, channel, stdout, stderr)
+            self._workers[pid] = key
+            self._channel.send("forked", key, pid)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def _become_worker(self, key: int, channel: int, stdout: int, stderr: int) -> NoReturn:
+        template = os.getppid()
+        signal.set_wakeup_fd(-1)
+        self._channel.close()
+        os.close(self._wakeup_read)
+        os.close(self._wakeup_write)
+        self._name.rewrite(worker_name(key))
+        run_worker(channel, stdout, stderr, template)
+
+    def _signal(self, key: int, number: int) -> None:
+        # Only processes that we have not reaped yet: their pids cannot have been given to others.
+        for pid, held in self._workers.items():
+            if held == key:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, number)
+
+    def _reap(self) -> None:
+        ended = False
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            ended = True
+            key = self._workers.pop(pid, None)
+            if key is None:
+                continue  # an adopted orphan
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)  # what the job has left in its process group
+            self._channel.send("exit", key, pid, *_exit_facts(status), *_usage_facts(usage))
+        if ended:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Kill what daemonised out of the process group of a job that is over; its own children come to us next."""
+        alive = {worker_name(key) for key in self._workers.values()}
+        for pid in kernel.children():
+            if pid not in self._workers and kernel.environment(pid).get(WORKER_VARIABLE) not in alive:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def _end_everything(self) -> None:
+        signal.set_wakeup_fd(-1)
+        while True:
+            for pid in kernel.children() or list(self._workers):
+                for end in (os.killpg, os.kill):
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        end(pid, signal.SIGKILL)
+            try:
+                pid, _ = os.wait()
+            except ChildProcessError:
+                return
+            self._workers.pop(pid, None)
+
+
+def _exit_facts(status: int) -> tuple[int | None, int | None]:
+    if os.WIFSIGNALED(status):
+        return None, os.WTERMSIG(status)
+    return os.waitstatus_to_exitcode(status), None
+
+
+def _usage_facts(usage: struct_rusage) -> tuple[int, int]:
+    per_kilobyte = 1 if kernel.is_linux else 1024  # macOS counts bytes
+    return round((usage.ru_utime + usage.ru_stime) * 1000), usage.ru_maxrss // per_kilobyte
+
+
+_VERBS: dict[str, Callable[..., Any]] = {
+    "spawn": Template._spawn,
+    "signal": Template._signal,
+    "preload": Template._preload,
+}
+
+
+def main() -> None:
+    """Entered by the interpreter that `template_process` starts: the orders are the last argument."""
+    Template(Orders(**json.loads(sys.argv[-1]))).main()

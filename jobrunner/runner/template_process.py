@@ -1,0 +1,76 @@
+"""The runner's handle on its template: start it, tell it to fork and to signal, hear of what ended."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from jobrunner import channel
+from jobrunner.channel import Channel, Message
+from jobrunner.ownership import TOKEN_VARIABLE, kill_leftovers
+from jobrunner.runner.worker import WORKER_VARIABLE, worker_name
+
+_CODE = "from jobrunner.runner.template import main; main()"
+
+
+class TemplateProcess:
+    """A template from its start to its end.
+
+    It is a fresh interpreter, not a fork of the runner: lean, in a session of its own so that the
+    terminal's Ctrl-C does not reach it, and with no descriptor of ours but its end of the channel.
+    """
+
+    def __init__(self, token: str, app_dir: Path, imports: tuple[str, ...]) -> None:
+        ours, theirs = channel.pair()
+        orders = {"channel": theirs.fileno(), "app_dir": str(app_dir), "imports": list(imports)}
+        self._token = token
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _CODE, json.dumps(orders)],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+            env={**os.environ, TOKEN_VARIABLE: token, WORKER_VARIABLE: worker_name(0)},
+        )
+        theirs.close()
+        self._channel = Channel(ours)
+
+    @property
+    def pid(self) -> int:
+        """Of the template."""
+        return self._process.pid
+
+    def fileno(self) -> int:
+        """Readable when the template has said something."""
+        return self._channel.fileno()
+
+    def read(self) -> Iterator[Message]:
+        """What it said; ChannelClosed when it is gone."""
+        return self._channel.read()
+
+    def receive(self) -> Message:
+        """Wait for the next thing that it says."""
+        return self._channel.receive()
+
+    def spawn(self, key: int, descriptors: tuple[int, int, int]) -> None:
+        """Have it fork the worker `key` with these ends of a channel, of standard output and of standard error."""
+        self._channel.send_with(descriptors, "spawn", key)
+
+    def signal(self, key: int, number: int) -> None:
+        """Have the signal sent to the process group of the worker `key`, if that lives."""
+        self._channel.send("signal", key, number)
+
+    def preload(self, module: str) -> None:
+        """Have it import a module, so that workers need not."""
+        self._channel.send("preload", module)
+
+    def close(self) -> None:
+        """End it and everything below it; returns when all is gone."""
+        self._channel.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        kill_leftovers(self._token)

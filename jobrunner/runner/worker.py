@@ -1,0 +1,134 @@
+"""The life of a worker process: forked from the template, it does one invocation and ends."""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import traceback
+from typing import Any, NoReturn, TextIO
+
+from jobrunner import execution, kernel
+from jobrunner.channel import Channel
+from jobrunner.context import Current, enter_process
+from jobrunner.errors import ChannelClosed
+from jobrunner.models import UNDELIVERED, Claimed, Failure, Outcome
+from jobrunner.policy import Policy
+
+WORKER_VARIABLE = "JOBRUNNER_WORKER"
+"""In the environment of a worker and all that it starts: which worker."""
+CANNOT_EXECUTE = 127
+"""Exit code of a worker that could not start its program, as in a shell."""
+
+
+def worker_name(key: int) -> str:
+    """The value of WORKER_VARIABLE: always as long as any other, so that it can be written over."""
+    return f"{key:016d}"
+
+
+def run_worker(channel: int, stdout: int, stderr: int, template: int) -> NoReturn:
+    """Never returns: a worker must not fall back into the template's loop."""
+    code = UNDELIVERED
+    try:
+        _settle(stdout, stderr, template)
+        code = _work(Channel(socket.socket(fileno=channel)))
+    except ChannelClosed:
+        pass  # nobody is left to be told
+    except BaseException:  # a fault of ours, or of a job that broke the interpreter: into the job's own output
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _settle(stdout: int, stderr: int, template: int) -> None:
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not kernel.die_with_parent(signal.SIGKILL, template):
+        os._exit(UNDELIVERED)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (stdout, 1), (stderr, 2)):
+        os.dup2(source, target)
+        if source > 2:
+            os.close(source)
+    # New objects: the template's know what its own descriptors were, files perhaps.
+    sys.stdout = _writer(1)
+    sys.stderr = _writer(2)
+
+
+def _writer(descriptor: int) -> TextIO:
+    return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
+def _work(channel: Channel) -> int:
+    _, *facts = channel.receive()
+    claimed = Claimed(*facts)
+    policy = Policy.from_json(claimed.policy)
+    if claimed.kind == "function":
+        return run_invocation(claimed, policy, channel)
+    return _become_program(claimed, policy, channel)
+
+
+def run_invocation(claimed: Claimed, policy: Policy, channel: Channel) -> int:
+    """Do a function invocation and send its outcome; gives the exit code."""
+    enter_process(Current(claimed.id, claimed.claim, claimed.attempt, channel))
+    before = frozenset(sys.modules)
+    try:
+        _prepare(claimed, policy)
+        found = execution.find(claimed.task)
+    except BaseException as error:  # importing a user's module may raise anything
+        return _deliver(channel, Outcome(failure=execution.describe(error)))
+    module = claimed.task.partition(":")[0]
+    if execution.imported_quietly(module, before):
+        channel.send("imported", module)
+    if found.policy is not None:
+        channel.send("declared", found.policy)
+    return _deliver(channel, execution.perform(found.function, execution.load_args(claimed.args or "{}")))
+
+
+def _deliver(channel: Channel, outcome: Outcome) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # the job may have closed or replaced it
+            stream.flush()
+    try:
+        channel.send("outcome", outcome.result, outcome.failure)
+    except ChannelClosed:
+        return UNDELIVERED
+    return 0
+
+
+def _prepare(claimed: Claimed, policy: Policy) -> None:
+    os.environ.update(policy.env)
+    os.environ.update(_job_environment(claimed))
+    if policy.cwd is not None:
+        os.chdir(policy.cwd)
+
+
+def _job_environment(claimed: Claimed) -> dict[str, str]:
+    return {
+        "JOBRUNNER_JOB": str(claimed.id),
+        "JOBRUNNER_CLAIM": str(claimed.claim),
+        "JOBRUNNER_ATTEMPT": str(claimed.attempt),
+    }
+
+
+def _become_program(claimed: Claimed, policy: Policy, channel: Channel) -> int:
+    arguments: list[Any] = execution.load_args(claimed.args or "[]")
+    words = ["/bin/sh", "-c", claimed.task] if claimed.kind == "shell" else [claimed.task, *arguments]
+    try:
+        _prepare(claimed, policy)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)  # Python ignores the first two, which no program expects
+        os.execvp(words[0], words)
+    except (OSError, ValueError, TypeError) as error:
+        channel.send("outcome", None, _cannot_start(words[0], policy, error))
+        return CANNOT_EXECUTE
+
+
+def _cannot_start(program: str, policy: Policy, error: Exception) -> Failure:
+    if isinstance(error, FileNotFoundError) and policy.cwd is not None and error.filename == policy.cwd:
+        return Failure("CannotStart", f"there is no folder {policy.cwd!r} to start {program!r} in")
+    if isinstance(error, FileNotFoundError):
+        return Failure("CannotStart", f"there is no program {program!r} on the PATH of the runner")
+    return Failure("CannotStart", f"{program!r} cannot be started: {error}")

@@ -1,0 +1,106 @@
+"""A function that can be enqueued: calling it runs it, like any function; `.enqueue` queues it."""
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
+
+from jobrunner import payload
+from jobrunner.errors import UsageError
+from jobrunner.execution import POSITIONAL
+from jobrunner.invocation import GetClient, Invocation
+from jobrunner.models import Json, Request
+from jobrunner.options import Options, OptionWords
+
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C")
+
+
+class Enqueuer(Generic[P, R]):
+    """A task with the options of a call: what `task.options(...)` gives."""
+
+    def __init__(self, name: str, function: Callable[..., Any], options: Options, client: GetClient) -> None:
+        self.name = name
+        self.function = function
+        self._options = options
+        self._client = client
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Invocation[R]:
+        """Queue a call with these arguments; TypeError where they do not fit the function."""
+        request = self._request(self._bind(args, kwargs))
+        return Invocation(self._client, self._client().enqueue([request])[0])
+
+    def enqueue_many(self, calls: Iterable[Mapping[str, Any]]) -> list[Invocation[R]]:
+        """Queue a call for each mapping of arguments, in one transaction: all or nothing."""
+        requests = [self._request(self._bind((), call)) for call in calls]
+        return [Invocation(self._client, one) for one in self._client().enqueue(requests)]
+
+    def _request(self, args: Json) -> Request:
+        return self._options.request(self.name, payload.dump(args, "arguments"), args)
+
+    def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Json:
+        signature = _signature(self.function)
+        bound = signature.bind(*args, **kwargs)
+        named: dict[str, Any] = {}
+        positional: list[Any] = []
+        for name, value in bound.arguments.items():
+            kind = signature.parameters[name].kind
+            if kind is inspect.Parameter.POSITIONAL_ONLY:
+                positional.append(value)
+            elif kind is inspect.Parameter.VAR_POSITIONAL:
+                # What stands before *args can only be given by position, too.
+                positional = [*named.values(), *value] if not positional else [*positional, *named.values(), *value]
+                named.clear()
+            elif kind is inspect.Parameter.VAR_KEYWORD:
+                named.update(value)
+            else:
+                named[name] = value
+        return {POSITIONAL: positional, **named} if positional else named
+
+
+class Task(Enqueuer[P, R], Generic[P, R, C]):
+    """A function with the options that its decorator gave it. Its job returns R; calling it gives C: R, or a coroutine."""
+
+    def __init__(self, function: Callable[..., Any], options: Options, client: GetClient) -> None:
+        super().__init__(task_name(function), function, options, client)
+        functools.update_wrapper(self, function)
+        self.declared = options.policy().to_json()
+        """What a runner must know where the invocation itself does not say it."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
+        """Run it here and now."""
+        return cast(C, self.function(*args, **kwargs))
+
+    def options(self, **changes: Unpack[OptionWords]) -> Enqueuer[P, R]:
+        """The same task with other options for the calls that follow: `send.options(delay="10m").enqueue(7)`."""
+        return Enqueuer(self.name, self.function, self._options.but(**changes), self._client)
+
+
+def task_name(function: Callable[..., Any]) -> str:
+    """`module:function`; a function that cannot be imported by name has none."""
+    name = function.__qualname__
+    if "<" in name:
+        raise UsageError(f"{name} cannot be a task: a worker must be able to import it by its name")
+    return f"{_module_name(function.__module__)}:{name}"
+
+
+def _module_name(name: str) -> str:
+    """What a worker must import: the script that runs as `__main__` here has another name there."""
+    if name != "__main__":
+        return name
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return str(spec.name)
+    file = getattr(main, "__file__", None)
+    if file is None:
+        raise UsageError("a function of an interactive session cannot be a task: put it into a module")
+    return Path(file).stem
+
+
+@functools.cache
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(function)

@@ -93,7 +93,7 @@ CREATE TABLE jr_invocation (
     parent      INTEGER,                             -- the invocation that enqueued this one
     created_at  INTEGER NOT NULL DEFAULT (CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)),
     run_at      INTEGER,                             -- not before
-    expires_at  INTEGER,                             -- not started by then: expired
+    expires_at  INTEGER,                             -- never started by then: expired
     changed_at  INTEGER,                             -- the last change of status
     started_at  INTEGER,                             -- of the last attempt
     finished_at INTEGER,
@@ -129,7 +129,8 @@ CREATE INDEX jr_blocked    ON jr_invocation(id)                       WHERE stat
 CREATE INDEX jr_live       ON jr_invocation(runner, id)
     WHERE status = 'running' OR status = 'paused' OR status = 'resumed';
 CREATE INDEX jr_expiring   ON jr_invocation(expires_at)
-    WHERE expires_at IS NOT NULL AND (status = 'pending' OR status = 'scheduled' OR status = 'blocked');
+    WHERE expires_at IS NOT NULL AND claim = 0
+      AND (status = 'pending' OR status = 'scheduled' OR status = 'blocked');
 CREATE INDEX jr_cancelling ON jr_invocation(runner)
     WHERE cancel_at IS NOT NULL AND (status = 'running' OR status = 'paused' OR status = 'resumed');
 CREATE UNIQUE INDEX jr_unique_key ON jr_invocation(unique_key)
@@ -290,6 +291,11 @@ BEGIN
      WHERE new.status = 'cancelled' AND old.status IN ('success', 'failed', 'expired');
     SELECT RAISE(ABORT, 'only a finished job can be set to pending, which has it done again')
      WHERE new.status = 'pending' AND old.status NOT IN ('success', 'failed', 'cancelled', 'expired');
+    SELECT RAISE(ABORT, 'another unfinished job holds the unique key of this one')
+     WHERE new.status = 'pending' AND EXISTS (
+           SELECT 1 FROM jr_invocation AS mine JOIN jr_invocation AS holder ON holder.unique_key = mine.unique_key
+            WHERE mine.id = old.id AND holder.id <> mine.id
+              AND holder.unique_key IS NOT NULL AND holder.finished_at IS NULL);
     -- What has not started is cancelled at once; of what has, its runner is asked.
     UPDATE jr_invocation
        SET status = 'cancelled', reason = 'cancelled by hand',

@@ -123,6 +123,8 @@ def cancel(database: Database, ids: Sequence[int], *, reason: str, children: boo
 def retry(database: Database, ids: Sequence[int], *, reason: str) -> list[InvocationId]:
     """Have finished, held or delayed ones done now, with all budgets anew. Gives the ids of those that were."""
     with database.transaction():
+        if conflict := database.one("key_conflict", ids=json.dumps(list(ids))):
+            raise UniqueKeyTaken(conflict[0], conflict[1], False)
         again = [
             InvocationId(row[0])
             for row in database.query("retry", ids=json.dumps(list(ids)), now=now_ms(), reason=reason)

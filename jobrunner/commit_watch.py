@@ -67,8 +67,10 @@ class CommitWatch:
 
     def wait(self, seconds: float) -> bool:
         """Sleep until somebody commits; False where nobody did within `seconds` or the poll's interval."""
-        watched = [] if self._descriptor is None else [self._descriptor]
-        select.select(watched, [], [], min(seconds, self.poll_seconds))
+        poll = select.poll()  # not select(): a caller may have more than 1024 descriptors open
+        if self._descriptor is not None:
+            poll.register(self._descriptor, select.POLLIN)
+        poll.poll(1000 * max(0.0, min(seconds, self.poll_seconds)))
         return self.has_committed()
 
     def _drain(self) -> bool:

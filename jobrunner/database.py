@@ -1,8 +1,9 @@
 """One connection to the database file: open, query by name, transact. The only module that knows apsw."""
 
+import ctypes
 import os
 import threading
-import time
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,44 +13,44 @@ from typing import Any, Self
 import apsw
 
 from jobrunner import sql
+from jobrunner.connection import Patience, connect, told
 from jobrunner.database_file import check_file, make_file
-from jobrunner.errors import DatabaseBroken, DatabaseBusy, ForeignDatabase, JobRunnerError, NoDatabase, NotAllowed
+from jobrunner.errors import ForeignDatabase, JobRunnerError
 
 APPLICATION_ID = 1785884274
 SCHEMA_VERSION = 1
-OLDEST_SQLITE = (3, 51, 3)
-"""Older libraries can lose commits when a WAL is reset."""
-BUSY_SECONDS = 30.0
-"""How long to wait for another's write transaction before giving up."""
 
 Row = tuple[Any, ...]
 Value = None | int | float | str | bytes
 
 
 class Database:
-    """A connection that starts with `open` and ends with `close`; one process, any thread, one at a time.
+    """A connection that starts here and ends with `close`; any thread, one at a time.
 
     `relaxed` commits without waiting for the disk: a power cut may then forget the last moments.
+    NoDatabase where there is no file and `create` is not set.
     """
 
     def __init__(
         self, path: Path, *, create: bool = False, relaxed: bool = False, checkpoint_pages: int = 10_000
     ) -> None:
         self.path = path
-        if not path.exists() and not create:
-            raise NoDatabase(path)
-        made = make_file(path) if create else False
-        check_file(path)
-        self._pid = os.getpid()
+        self.patience = Patience(30.0)
+        self._relaxed = relaxed
+        self._checkpoint_pages = checkpoint_pages
         self._lock = threading.RLock()
         self._depth = 0
-        with _told(path):
-            self._connection = _connect(path, relaxed, checkpoint_pages)
-            try:
-                self._prepare_schema(made)
-            except BaseException:
-                self._connection.close()
-                raise
+        self._connection: apsw.Connection | None = None
+        self._closed = False
+        if create:
+            make_file(path)
+        check_file(path)
+        try:
+            self._prepare_schema()
+        except BaseException:
+            self.close()
+            raise
+        _open.add(self)
 
     def __enter__(self) -> Self:
         return self
@@ -61,12 +62,13 @@ class Database:
 
     def close(self) -> None:
         """Close the connection; harmless when closed already."""
-        if self._pid == os.getpid():
-            self._connection.close()
+        with self._lock:
+            self._closed = True
+            self._disconnect()
 
     def query(self, name: str, **bindings: Value) -> list[Row]:
         """Run the named statement and give all its rows."""
-        with self._lock, _told(self.path):
+        with self._lock, told(self.path):
             return self._mine().execute(sql.queries()[name], bindings).fetchall()
 
     def one(self, name: str, **bindings: Value) -> Row | None:
@@ -78,16 +80,16 @@ class Database:
         """Run the named statement and tell how many rows it changed itself."""
         with self._lock:
             self.query(name, **bindings)
-            return self._connection.changes()
+            return self._mine().changes()
 
     def change_many(self, name: str, rows: Iterable[tuple[Value, ...]]) -> None:
         """Run the named statement once for each row of values."""
-        with self._lock, _told(self.path):
+        with self._lock, told(self.path):
             self._mine().executemany(sql.queries()[name], rows)
 
     def script(self, text: str) -> None:
         """Run a whole script, for schemas and migrations."""
-        with self._lock, _told(self.path):
+        with self._lock, told(self.path):
             self._mine().execute(text).fetchall()
 
     @contextmanager
@@ -95,13 +97,13 @@ class Database:
         """BEGIN IMMEDIATE to COMMIT; inside another one a savepoint, so that a part can fail alone."""
         with self._lock:
             begin, end, undo = _BORDERS[self._depth > 0]
-            with _told(self.path):
+            with told(self.path):
                 self._mine().execute(begin)
             self._depth += 1
             try:
                 yield
-                with _told(self.path):
-                    self._connection.execute(end)
+                with told(self.path):
+                    self._mine().execute(end)
             except BaseException:
                 self._undo(undo)
                 raise
@@ -112,37 +114,65 @@ class Database:
     def snapshot(self) -> Iterator[None]:
         """Let several queries see one and the same state; inside a transaction they do anyway."""
         with self._lock:
-            if self._depth or self._mine().in_transaction:
+            if self._depth:
                 yield
                 return
-            self._connection.execute("BEGIN")
+            self._mine().execute("BEGIN")
+            self._depth += 1
             try:
                 yield
             finally:
-                self._connection.execute("ROLLBACK")
+                self._depth -= 1
+                self._mine().execute("ROLLBACK")
 
     def _undo(self, undo: str) -> None:
         # A full disk or a damaged file has rolled everything back already.
-        if self._connection.in_transaction:
-            self._connection.execute(undo)
+        if self._mine().in_transaction:
+            self._mine().execute(undo)
 
     @property
     def version(self) -> int:
         """A number that changes when another connection has committed (PRAGMA data_version)."""
-        with self._lock, _told(self.path):
+        with self._lock, told(self.path):
             # The method Connection.data_version() misses foreign commits while this connection is idle.
             return int(self._mine().pragma("data_version"))
 
     def _mine(self) -> apsw.Connection:
-        # A connection carried over a fork takes no locks and loses commits.
-        if self._pid != os.getpid():
-            raise JobRunnerError(
-                "this process was forked after the database was opened, and must not use the connection of its parent: "
-                "open the App in the child"
+        if self._connection is None:
+            if self._closed:
+                raise JobRunnerError(f"{self.path} was closed: open it anew")
+            self._connection = connect(
+                self.path, self.patience, relaxed=self._relaxed, checkpoint_pages=self._checkpoint_pages
             )
         return self._connection
 
-    def _prepare_schema(self, made: bool) -> None:
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    # A connection that is open across a fork takes no locks in the child, nor does any other that the child
+    # opens on the file: commits get lost. So it is closed before, and opened anew where it is next used.
+
+    def before_fork(self) -> None:
+        """Let go of the file, once no other thread is in the middle of something."""
+        self._lock.acquire()
+        if self._depth == 0:
+            self._disconnect()
+
+    def after_fork(self) -> None:
+        """In the parent: go on."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """In the child: go on, unless the fork was made in the middle of a transaction, which stays the parent's."""
+        if self._connection is not None:
+            # Never to be closed here, not even by the garbage collector: that would roll the parent's work back.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+            self._closed, self._connection, self._depth = True, None, 0
+        self._lock.release()
+
+    def _prepare_schema(self) -> None:
         application_id, version, objects, journal = self.query("identity")[0]
         if application_id == APPLICATION_ID and version == SCHEMA_VERSION and journal == "wal":
             return
@@ -161,7 +191,8 @@ class Database:
     def _create_schema(self) -> None:
         text = sql.schema()
         before, _, rest = text.partition("BEGIN IMMEDIATE;")
-        self._connection.execute(before).fetchall()
+        with told(self.path):
+            self._mine().execute(before).fetchall()
         with self.transaction():
             # Somebody else may have made it since we looked.
             if self.query("identity")[0][:3] == (0, 0, 0):
@@ -183,51 +214,26 @@ _BORDERS = {
 }
 
 
-def _connect(path: Path, relaxed: bool, checkpoint_pages: int) -> apsw.Connection:
-    if _library() < OLDEST_SQLITE:
-        raise JobRunnerError(f"SQLite {apsw.sqlite_lib_version()} is too old (a WAL bug): pip install -U apsw")
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-    connection.set_busy_handler(_wait_briefly())
-    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-    connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
-    connection.config(apsw.SQLITE_DBCONFIG_DQS_DDL, 0)
-    connection.pragma("synchronous", 1 if relaxed else 2)
-    connection.pragma("foreign_keys", 1)
-    connection.pragma("wal_autocheckpoint", checkpoint_pages)
-    connection.pragma("journal_size_limit", 64 << 20)
-    return connection
+_open: "weakref.WeakSet[Database]" = weakref.WeakSet()
 
 
-def _library() -> tuple[int, ...]:
-    return tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+_held: list[Database] = []
 
 
-class _wait_briefly:
-    """A busy handler with short sleeps: SQLite's own sleeps up to 100 ms and starves writers."""
-
-    def __init__(self) -> None:
-        self._since = 0.0
-
-    def __call__(self, calls: int) -> bool:
-        now = time.monotonic()
-        if calls == 0:
-            self._since = now
-        if now - self._since > BUSY_SECONDS:
-            return False
-        time.sleep(min(0.0002 * (calls + 1), 0.001))
-        return True
+def _before_fork() -> None:
+    _held[:] = _open
+    for database in _held:
+        database.before_fork()
 
 
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Say SQLite's errors in sentences."""
-    try:
-        yield
-    except apsw.BusyError as error:
-        raise DatabaseBusy(f"{path}: another process held the write lock for {BUSY_SECONDS:g} s") from error
-    except apsw.NotADBError as error:
-        raise ForeignDatabase(f"{path} is not a SQLite database, and is left as it is") from error
-    except (apsw.ReadOnlyError, apsw.PermissionsError, apsw.AuthError) as error:
-        raise NotAllowed(f"{path} cannot be written: {error}") from error
-    except (apsw.CorruptError, apsw.IOError, apsw.FullError, apsw.CantOpenError) as error:
-        raise DatabaseBroken(f"{path}: {error}") from error
+def _after_fork() -> None:
+    while _held:
+        _held.pop().after_fork()
+
+
+def _after_fork_in_child() -> None:
+    while _held:
+        _held.pop().after_fork_in_child()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

@@ -76,10 +76,10 @@ def perform(function: Callable[..., Any], args: Json) -> Outcome:
 def describe(error: BaseException, message: str | None = None) -> Failure:
     """The exception as facts: even one whose own text cannot be had."""
     return Failure(
-        type=type_name(type(error)),
+        type=_clean(type_name(type(error))),
         message=_text(error) if message is None else message,
         traceback=None if isinstance(error, (TaskNotFound, NotSerializable)) else _traceback(error),
-        types=tuple(type_name(cls) for cls in type(error).__mro__[:-1]),
+        types=tuple(_clean(type_name(cls)) for cls in type(error).__mro__[:-1]),
     )
 
 

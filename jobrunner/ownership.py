@@ -8,6 +8,7 @@ import fcntl
 import os
 import secrets
 import signal
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +19,9 @@ from jobrunner.models import RunnerId
 
 TOKEN_VARIABLE = "JOBRUNNER_RUNNER"
 """In the environment of every process that a runner started: the runner's token."""
+
+LEFTOVER_SECONDS = 5.0
+"""How long to wait for killed processes to be gone; one that hangs in the kernel is left to it."""
 
 
 def new_token() -> str:
@@ -60,14 +64,15 @@ class RunnerLocks:
 def kill_leftovers(token: str) -> list[int]:
     """Kill every process that carries the token of a dead runner or template; gives their pids."""
     killed: list[int] = []
-    while found := _carriers(token):
+    deadline = time.monotonic() + LEFTOVER_SECONDS
+    while (found := _carriers(token)) and time.monotonic() < deadline:
         for process in found:
             try:
                 process.send_signal(signal.SIGKILL)  # psutil checks the start time: never a recycled pid
             except psutil.Error:
                 continue
             killed.append(process.pid)
-        psutil.wait_procs(found, timeout=5)
+        psutil.wait_procs(found, timeout=LEFTOVER_SECONDS)
     return killed
 
 

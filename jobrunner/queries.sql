@@ -53,7 +53,8 @@ RETURNING id, claim, attempt, crashes, kind, task, args, policy, queue, priority
 -- The two next moments at which the clock alone changes a status.
 SELECT (SELECT min(run_at) FROM jr_invocation WHERE status = 'scheduled'),
        (SELECT min(expires_at) FROM jr_invocation
-         WHERE expires_at IS NOT NULL AND (status = 'pending' OR status = 'scheduled' OR status = 'blocked'));
+         WHERE expires_at IS NOT NULL AND claim = 0
+           AND (status = 'pending' OR status = 'scheduled' OR status = 'blocked'));
 
 -- name: promote_due
 UPDATE jr_invocation SET status = 'pending', changed_at = :now, reason = NULL
@@ -64,7 +65,8 @@ RETURNING id;
 UPDATE jr_invocation
    SET status = 'expired', changed_at = :now, finished_at = :now, reason = 'not started in time'
  WHERE id IN (SELECT id FROM jr_invocation
-               WHERE expires_at IS NOT NULL AND (status = 'pending' OR status = 'scheduled' OR status = 'blocked')
+               WHERE expires_at IS NOT NULL AND claim = 0
+                 AND (status = 'pending' OR status = 'scheduled' OR status = 'blocked')
                  AND expires_at <= :now ORDER BY expires_at LIMIT :limit)
 RETURNING id;
 
@@ -155,6 +157,13 @@ UPDATE jr_invocation
    AND (status = 'failed' OR status = 'cancelled' OR status = 'expired' OR status = 'success' OR status = 'blocked'
         OR status = 'scheduled')
 RETURNING id;
+
+-- name: key_conflict
+-- A finished one whose key another, unfinished one holds by now.
+SELECT holder.unique_key, holder.id
+  FROM json_each(:ids) AS wanted JOIN jr_invocation AS old ON old.id = wanted.value
+  JOIN jr_invocation AS holder ON holder.unique_key = old.unique_key AND holder.finished_at IS NULL
+ WHERE old.finished_at IS NOT NULL AND holder.unique_key IS NOT NULL;
 
 -- name: forget_results
 DELETE FROM jr_result WHERE invocation IN (SELECT value FROM json_each(:ids));

@@ -1,5 +1,6 @@
 """The order of the runner's loop. A runner differs in where it places work, how it reaps and how it pauses."""
 
+import contextlib
 import logging
 import selectors
 import signal
@@ -11,7 +12,7 @@ from typing import ClassVar
 from jobrunner import broker, ownership
 from jobrunner.commit_watch import CommitWatch
 from jobrunner.database import Database
-from jobrunner.errors import JobRunnerError
+from jobrunner.errors import DatabaseBusy, JobRunnerError
 from jobrunner.models import Claimed, Failure, Outcome, StopReason
 from jobrunner.ownership import RunnerLocks
 from jobrunner.policy import Policy
@@ -28,6 +29,7 @@ RESCUE_SECONDS = 0.4
 SHUTDOWN_GRACE = 1.0
 """Seconds between TERM and KILL when the runner stops; a job had the shutdown time before."""
 KILL_AGAIN_SECONDS = 1.0
+LOCK_SECONDS = 1.0
 
 log = logging.getLogger("jobrunner.runner")
 
@@ -64,6 +66,8 @@ class BaseRunner(ABC):
 
     def _serve(self, database: Database, locks: RunnerLocks) -> None:
         self.database = database
+        # A loop that waits long for the write lock would miss its deadlines: it tries again at the next turn.
+        database.patience.seconds = LOCK_SECONDS
         self._registration = Registration(database, locks, self.settings, self.mode, self.token)
         self._intake = Intake(database, self._registration.id, self.settings)
         self._recorder = Recorder(database, self._registration.id)
@@ -192,8 +196,9 @@ class BaseRunner(ABC):
     def _rescue_the_dead(self) -> None:
         if time.monotonic() - self._rescued_at >= RESCUE_SECONDS:
             self._rescued_at = time.monotonic()
-            if self._registration.rescue():
-                self._intake.look_again()
+            with self._patiently():
+                if self._registration.rescue():
+                    self._intake.look_again()
 
     # The transaction
 
@@ -205,15 +210,23 @@ class BaseRunner(ABC):
         return self._recorder.wants(self._running.values()) or self._intake.wants(self._free_slots)
 
     def _transact(self) -> list[Claimed]:
-        if not self._wants_transaction():
-            return []
-        with self.database.transaction():
-            if self._recorder.write(self._running.values()):
-                self._intake.look_again()
-                self._look_for_cancels = True
-            claimed = self._intake.take(self._free_slots)
-            self._registration.beat()
+        claimed: list[Claimed] = []
+        if self._wants_transaction():
+            with self._patiently(), self.database.transaction():
+                if self._recorder.write(self._running.values()):
+                    self._intake.look_again()
+                    self._look_for_cancels = True
+                claimed = self._intake.take(self._free_slots)
+                self._registration.beat()
         return claimed
+
+    @contextlib.contextmanager
+    def _patiently(self) -> Iterator[None]:
+        """Where another program keeps the write lock: say so, and try again at the next turn. Nothing was begun."""
+        try:
+            yield
+        except DatabaseBusy as error:
+            log.warning("%s; trying again", error)
 
     # Placing
 

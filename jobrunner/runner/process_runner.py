@@ -10,10 +10,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from jobrunner.errors import ChannelClosed, JobRunnerError
-from jobrunner.models import Exit, Failure, InvocationId, Outcome
+from jobrunner.models import Exit, InvocationId, Outcome
 from jobrunner.policy import Policy
-from jobrunner.runner import journal
+from jobrunner.runner import journal, messages
 from jobrunner.runner.base_runner import BaseRunner
+from jobrunner.runner.messages import BadMessage
 from jobrunner.runner.running import Running
 from jobrunner.runner.settings import RunSettings
 from jobrunner.runner.template_process import TemplateProcess
@@ -166,30 +167,31 @@ class ProcessRunner(BaseRunner):
         try:
             if worker.channel.has_more_to_send:
                 self._tell_rest(worker)
-            for verb, *facts in worker.channel.read():
-                self._heed(worker, verb, facts)
+            for message in worker.channel.read():
+                self._heed(worker, messages.parse(message))
         except ChannelClosed:
             self._ignore(worker.channel.fileno())
+        except BadMessage as error:
+            log.error("job %d is killed: it wrote into its channel: %s", worker.running.claimed.id, error)
+            self._ignore(worker.channel.fileno())
+            self._signal(worker.running, signal.SIGKILL)
 
     def _tell_rest(self, worker: WorkerProcess) -> None:
         worker.channel.flush()
         self._listen_for_room(worker.channel.fileno(), wanted=worker.channel.has_more_to_send)
 
-    def _heed(self, worker: WorkerProcess, verb: str, facts: list[Any]) -> None:
-        running = worker.running
-        match verb, facts:
-            case "outcome", [result, failure]:
-                running.outcome = Outcome(result, failure and Failure(*failure))
-            case "ask", [str(wanted), list(details)]:
-                self._recorder.asked(running, partial(self._tell, worker), wanted, details)
-            case "progress", [fraction, message]:
-                self._recorder.progress(running, fraction, message)
-            case "declared", [policy]:
-                running.declare(Policy.from_json(policy))
-            case "imported", [module]:
+    def _heed(self, worker: WorkerProcess, said: messages.Said) -> None:
+        match said:
+            case Outcome():
+                worker.running.outcome = said
+            case messages.Asks(verb, facts):
+                self._recorder.asked(worker.running, partial(self._tell, worker), verb, facts)
+            case messages.Progressed(fraction, text):
+                self._recorder.progress(worker.running, fraction, text)
+            case Policy():
+                worker.running.declare(said)
+            case messages.Imported(module):
                 self._preload(module)
-            case _:
-                raise ChannelClosed(f"job {running.claimed.id} sent what is no message: {verb!r}")
 
     def _preload(self, module: str) -> None:
         if module not in self._preloaded:

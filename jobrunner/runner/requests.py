@@ -5,7 +5,7 @@ from typing import Any
 
 from jobrunner import broker, state_backend
 from jobrunner.database import Database
-from jobrunner.errors import JobRunnerError, UsageError
+from jobrunner.errors import DatabaseBroken, DatabaseBusy, JobRunnerError, UsageError
 from jobrunner.models import Claimed, Json, Request
 
 Answer = tuple[str, Json]
@@ -16,6 +16,8 @@ def answer(database: Database, asker: Claimed, verb: str, facts: list[Json]) -> 
     try:
         with database.transaction():
             return "answer", _answer(database, asker, verb, facts)
+    except (DatabaseBroken, DatabaseBusy):
+        raise  # the runner's trouble, not the job's
     except JobRunnerError as error:
         return "error", [type(error).__name__, str(error), vars(error)]
 

@@ -8,12 +8,20 @@ from typing import Self
 HEEDED = (signal.SIGTERM, signal.SIGINT)
 
 
+def wakeup_pipe() -> tuple[int, int]:
+    """A pipe for signal.set_wakeup_fd: neither end blocks, and no program inherits it."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    return reader, writer
+
+
 class StopSignals:
     """It starts and ends with the `with` block, which must stand in the main thread."""
 
     def __enter__(self) -> Self:
         self.count = 0
-        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._read, self._write = wakeup_pipe()
         self._before_fd = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         self._before = {number: signal.signal(number, self._raise_flag) for number in HEEDED}
         return self

@@ -22,6 +22,7 @@ from jobrunner import kernel
 from jobrunner.channel import Channel
 from jobrunner.errors import ChannelClosed
 from jobrunner.execution import describe
+from jobrunner.runner.stop_signals import wakeup_pipe
 from jobrunner.runner.worker import WORKER_VARIABLE, run_worker, worker_name
 
 
@@ -41,7 +42,7 @@ class Template:
         self._channel = Channel(socket.socket(fileno=orders.channel))
         self._name = kernel.OwnEnvironment(WORKER_VARIABLE)
         self._workers: dict[int, int] = {}  # pid: key
-        self._wakeup_read, self._wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._wakeup_read, self._wakeup_write = wakeup_pipe()
 
     def main(self) -> None:
         """Import, say so, and obey until the runner is gone."""
@@ -140,7 +141,8 @@ class Template:
 
     def _sweep(self) -> None:
         """Kill what daemonised out of the process group of a job that is over; its own children come to us next."""
-        alive = {worker_name(key) for key in self._workers.values()}
+        # Number 0 is the template itself, and what a task module started while it was imported.
+        alive = {worker_name(key) for key in (0, *self._workers.values())}
         for pid in kernel.children():
             if pid not in self._workers and kernel.environment(pid).get(WORKER_VARIABLE) not in alive:
                 with contextlib.suppress(ProcessLookupError):

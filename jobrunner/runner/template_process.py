@@ -73,4 +73,5 @@ class TemplateProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        kill_leftovers(self._token)
+        if self._process.returncode != 0:  # else it has swept up itself
+            kill_leftovers(self._token)

@@ -1,7 +1,6 @@
 """A worker as its runner sees it: a key that the template knows it by, a channel, and two streams of output."""
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,10 +47,10 @@ class WorkerProcess:
 
 
 def _pipe(opened: contextlib.ExitStack) -> tuple[int, int]:
-    reader, writer = os.pipe2(os.O_CLOEXEC)
+    reader, writer = os.pipe()
     opened.callback(os.close, reader)
     opened.callback(os.close, writer)
-    fcntl.fcntl(reader, fcntl.F_SETFL, os.O_NONBLOCK)
+    os.set_blocking(reader, False)
     return reader, writer
 
 

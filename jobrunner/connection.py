@@ -1,0 +1,80 @@
+"""How a connection is made, how it waits for others, and what SQLite's errors are called. With `database`, all that knows apsw."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from jobrunner.errors import (
+    DatabaseBroken,
+    DatabaseBusy,
+    ForeignDatabase,
+    JobRunnerError,
+    NotAllowed,
+    NotSerializable,
+    UsageError,
+)
+
+OLDEST_SQLITE = (3, 51, 3)
+"""Older libraries can lose commits when a WAL is reset."""
+_LONGEST_SLEEP = 0.001
+
+
+class Patience:
+    """A busy handler with short sleeps: SQLite's own sleeps up to 100 ms and starves writers."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        """How long to wait for another's write transaction before giving up."""
+        self._since = 0.0
+
+    def __call__(self, calls: int) -> bool:
+        now = time.monotonic()
+        if calls == 0:
+            self._since = now
+        if now - self._since > self.seconds:
+            return False
+        time.sleep(min(0.0002 * (calls + 1), _LONGEST_SLEEP))
+        return True
+
+
+def connect(path: Path, patience: Patience, *, relaxed: bool, checkpoint_pages: int) -> apsw.Connection:
+    """Open the file with all the settings that jobrunner needs; it must exist."""
+    if tuple(map(int, apsw.sqlite_lib_version().split("."))) < OLDEST_SQLITE:
+        raise JobRunnerError(
+            f"SQLite {apsw.sqlite_lib_version()} is too old (it can lose commits): pip install -U apsw"
+        )
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection.set_busy_handler(patience)
+    # With it a prepared statement is not prepared again at each execution.
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+    connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
+    connection.config(apsw.SQLITE_DBCONFIG_DQS_DDL, 0)
+    connection.pragma("synchronous", 1 if relaxed else 2)
+    connection.pragma("foreign_keys", 1)
+    connection.pragma("wal_autocheckpoint", checkpoint_pages)
+    connection.pragma("journal_size_limit", 64 << 20)
+    return connection
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Say SQLite's errors in sentences."""
+    try:
+        yield
+    except apsw.BusyError as error:
+        raise DatabaseBusy(f"{path}: another process holds the write lock") from error
+    except apsw.NotADBError as error:
+        raise ForeignDatabase(f"{path} is not a SQLite database, and is left as it is") from error
+    except (apsw.ReadOnlyError, apsw.PermissionsError, apsw.AuthError) as error:
+        raise NotAllowed(f"{path} cannot be written: {error}") from error
+    except (apsw.CorruptError, apsw.IOError, apsw.FullError, apsw.CantOpenError) as error:
+        raise DatabaseBroken(f"{path}: {error}") from error
+    except (apsw.ConstraintError, apsw.MismatchError) as error:
+        raise UsageError(str(error)) from error
+    except UnicodeEncodeError as error:
+        raise NotSerializable("a text contains a lone surrogate, which cannot be kept") from error
+    except OverflowError as error:
+        raise UsageError("a number is larger than 64 bits, and cannot be kept") from error

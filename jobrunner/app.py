@@ -101,14 +101,14 @@ class App:
     @overload
     def task(self, **options: Unpack[OptionWords]) -> Decorator: ...
     def task(self, *function: Any, **options: Any) -> Any:
-        """Make a task of a function: `@app.task` or `@app.task(queue="mail", retry=3)`; the words are those of `Options`."""
+        """Make a task of a function: `@app.task`, or `@app.task(queue="mail", retry=3)` with words of `Options`."""
         decorator = Decorator(Options().but(**options), self._get_client)
         return decorator(*function) if function else decorator
 
     # Jobs
 
     def enqueue(self, task: str, args: Json = None, /, **options: Unpack[OptionWords]) -> AnyInvocation:
-        """Queue a function by name: `app.enqueue("shop.tasks:send", {"user": 7})`; a list gives arguments by position."""
+        """Queue a function by name: `app.enqueue("shop.tasks:send", {"user": 7})`; a list is positional."""
         arguments = {} if args is None else args
         if not isinstance(arguments, dict | list):
             raise UsageError("the arguments of a job are a dict or a list")
@@ -161,7 +161,7 @@ class App:
             self._inline = before
 
     def drain(self, queues: Sequence[str] = ()) -> int:
-        """For tests: do everything that is due, here, one after the other, without processes; tells how many were done."""
+        """For tests: do all that is due, here, one after the other, without processes; tells how many were done."""
         from jobrunner.database import Database
         from jobrunner.runner.inline_runner import drain
 

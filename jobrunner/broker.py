@@ -73,7 +73,7 @@ def _row(request: Request, now: int) -> tuple[Value, ...]:
 
 
 def claim(database: Database, runner: RunnerId, queues: Sequence[str], limit: int) -> list[Claimed]:
-    """Take up to `limit` pending invocations of the queues (none named: of all); on return they are RUNNING and this runner's."""
+    """Take up to `limit` pending invocations of the queues (none named: all); they are RUNNING and this runner's then."""
     names = list(queues) or [row[0] for row in database.query("queues_with_pending")]
     if not names:
         return []

@@ -1,4 +1,7 @@
-"""How a connection is made, how it waits for others, and what SQLite's errors are called. With `database`, all that knows apsw."""
+"""How a connection is made, how it waits for others, and what SQLite's errors are called.
+
+This module and `database` are all that knows apsw.
+"""
 
 import time
 from collections.abc import Iterator
@@ -31,6 +34,7 @@ class Patience:
         self._since = 0.0
 
     def __call__(self, calls: int) -> bool:
+        """Wait a moment and say whether to try once more; `calls` counts from 0 at each lock."""
         now = time.monotonic()
         if calls == 0:
             self._since = now

@@ -182,7 +182,7 @@ class Database:
             raise ForeignDatabase(f"{self.path} is a database of another program, and is left as it is")
         elif version > SCHEMA_VERSION:
             raise ForeignDatabase(
-                f"{self.path} has schema version {version}, made by a newer jobrunner (this one knows {SCHEMA_VERSION}): "
+                f"{self.path} has schema version {version}, and this jobrunner knows {SCHEMA_VERSION}: "
                 "update with `pip install -U sqlite-jobrunner`"
             )
         else:

@@ -28,7 +28,7 @@ def adopt_orphans() -> None:
 
 
 def children() -> list[int]:
-    """The pids of this single-threaded process's children, adopted ones included; empty where the kernel does not tell."""
+    """The pids of this one-threaded process's children, adopted ones too; empty where the kernel tells none."""
     try:
         with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
             return [int(pid) for pid in file.read().split()]

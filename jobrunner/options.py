@@ -56,16 +56,20 @@ class Options:
     hold: bool = False
 
     def __post_init__(self) -> None:
-        if not self.queue or not isinstance(self.queue, str):
-            raise UsageError(f"a queue has a name, not {self.queue!r}")
-        if isinstance(self.priority, bool) or not isinstance(self.priority, int) or abs(self.priority) >= 2**31:
-            raise UsageError(f"a priority is a whole number, higher is sooner, not {self.priority!r}")
+        queue: object = self.queue
+        priority: object = self.priority
+        if not isinstance(queue, str) or not queue:
+            raise UsageError(f"a queue has a name, not {queue!r}")
+        if not isinstance(priority, int) or isinstance(priority, bool) or abs(priority) >= 2**31:
+            raise UsageError(f"a priority is a whole number, higher is sooner, not {priority!r}")
         if self.delay is not None and self.at is not None:
             raise UsageError("either a delay or a time, not both")
         if self.if_exists not in ("skip", "replace", "error"):
             raise UsageError(f"if_exists is 'skip', 'replace' or 'error', not {self.if_exists!r}")
+        # What cannot be meant is refused where it is said, not where it is first used.
         self.policy()
-        self._run_at(0), self._expires_at(0)
+        self._run_at(0)
+        self._expires_at(0)
 
     def but(self, **changes: Any) -> "Options":
         """The same with some of it changed."""

@@ -1,4 +1,4 @@
-"""What becomes of an attempt: judged from the worker's outcome and its process's exit, and recorded behind the fence."""
+"""What becomes of an attempt: judged from the worker's outcome and exit, and recorded behind the fence."""
 
 import signal
 from typing import NamedTuple
@@ -9,12 +9,11 @@ from jobrunner.policy import CRASH_BUDGET, Policy
 from jobrunner.status import Status
 from jobrunner.times import now_ms, words
 
-
 Fence = dict[str, int | str | None]
 
 
 class Ended(NamedTuple):
-    """An attempt that is over: the worker's word (None: it said nothing), its exit, and why we stopped it, if we did."""
+    """An attempt that is over: the worker's word (None: it said nothing), its exit, why we stopped it if we did."""
 
     claimed: Claimed
     policy: Policy
@@ -40,7 +39,7 @@ _INTERRUPTIONS: dict[StopReason, str] = {
 
 
 def judge(ended: Ended) -> Verdict:
-    """Pure: from what happened to what it means. A job that delivered its result has succeeded, whatever else was going on."""
+    """What it means, and nothing else: a job that delivered its result has succeeded, whatever was going on."""
     if _succeeded(ended):
         return Verdict(Status.SUCCESS, "success")
     if ended.stopped == "cancel":
@@ -108,7 +107,7 @@ def _death(exit: Exit | None) -> str:
 
 
 def record(database: Database, ended: Ended, runner: RunnerId) -> Verdict | None:
-    """Write down what became of an attempt; None where it had been given up already (a stale outcome: nothing is changed)."""
+    """Write down what became of an attempt; None, and no change, where it had been given up already (stale)."""
     verdict = judge(ended)
     with database.transaction():
         if not _move(database, ended, verdict):

@@ -80,9 +80,9 @@ def _carriers(token: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get(TOKEN_VARIABLE) == token:
-                if process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
+            is_ours = process.pid != os.getpid() and process.environ().get(TOKEN_VARIABLE) == token
+            if is_ours and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
         except psutil.Error:
             continue
     return found

@@ -62,7 +62,7 @@ class Enqueuer(Generic[P, R]):
 
 
 class Task(Enqueuer[P, R], Generic[P, R, C]):
-    """A function with the options that its decorator gave it. Its job returns R; calling it gives C: R, or a coroutine."""
+    """A function with its decorator's options. Its job returns R; calling it gives C: R, or a coroutine of R."""
 
     def __init__(self, function: Callable[..., Any], options: Options, client: GetClient) -> None:
         super().__init__(task_name(function), function, options, client)

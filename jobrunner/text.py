@@ -7,7 +7,7 @@ _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 
 def visible(text: str, *, lines: bool = False) -> str:
-    """The text with every control, format and surrogate character written out; `lines` lets newlines and tabs through."""
+    """The text with control, format and surrogate characters written out; `lines` lets newlines and tabs through."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(one if lines and one in "\n\t" else _shown(one) for one in text)

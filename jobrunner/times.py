@@ -59,7 +59,7 @@ def _clock(text: str) -> datetime | None:
     match = re.fullmatch(r"(\d{1,2}):(\d\d)", text.strip())
     if match is None or int(match[1]) > 23 or int(match[2]) > 59:
         return None
-    now = datetime.now()
+    now = datetime.now().astimezone()
     today = now.replace(hour=int(match[1]), minute=int(match[2]), second=0, microsecond=0)
     return today if today > now else today + timedelta(days=1)
 

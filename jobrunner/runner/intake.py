@@ -10,7 +10,7 @@ from jobrunner.times import now_ms
 
 
 class Intake:
-    """A runner's side of the queue, from its registration on. It asks the database only where something may have changed."""
+    """A runner's side of the queue, from its registration on; it asks only where something may have changed."""
 
     def __init__(self, database: Database, runner: RunnerId, settings: RunSettings) -> None:
         self._database = database

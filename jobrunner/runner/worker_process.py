@@ -13,7 +13,7 @@ from jobrunner.runner.running import Running
 
 @dataclass(eq=False)
 class WorkerProcess:
-    """It starts with `open`, before its process is forked, and ends with `close`. `streams` maps descriptors to names."""
+    """It starts with `open`, before the fork, and ends with `close`. `streams` maps descriptors to names."""
 
     key: int
     running: Running
@@ -23,7 +23,7 @@ class WorkerProcess:
 
     @classmethod
     def open(cls, key: int, running: Running) -> tuple[Self, contextlib.AbstractContextManager[tuple[int, int, int]]]:
-        """Our side, and a context that lends the three descriptors of the worker's side; OSError where there are none left."""
+        """Our side, and a context that lends the worker's three descriptors; OSError where none are left."""
         with contextlib.ExitStack() as opened:
             ours, theirs = channel.pair()
             opened.callback(ours.close)

@@ -73,7 +73,7 @@ def _row(request: Request, now: int) -> tuple[Value, ...]:
 
 
 def claim(database: Database, runner: RunnerId, queues: Sequence[str], limit: int) -> list[Claimed]:
-    """Take up to `limit` pending invocations of the queues (none named: all); they are RUNNING and this runner's then."""
+    """Take up to `limit` pending invocations of the queues (none named: all); then they are RUNNING and ours."""
     names = list(queues) or [row[0] for row in database.query("queues_with_pending")]
     if not names:
         return []
@@ -109,7 +109,7 @@ def is_drained(database: Database, queues: Sequence[str]) -> bool:
 
 
 def cancel(database: Database, ids: Sequence[int], *, reason: str, children: bool = False) -> list[InvocationId]:
-    """Call off those that are not finished: at once what has not started, by their runners what has. Gives their ids."""
+    """Call off what is not finished: at once what has not started, through its runner what has. Gives their ids."""
     with database.transaction():
         if children:
             ids = [row[0] for row in database.query("descendants", ids=json.dumps(list(ids)))]

@@ -1,22 +1,30 @@
-"""jobrunner: jobs of one host in one SQLite file. `App` is where to begin."""
+"""jobrunner: jobs of one host in one SQLite file. `App` is where to begin.
 
-from jobrunner.app import App
-from jobrunner.context import current
-from jobrunner.errors import (
-    InvocationCancelled,
-    InvocationFailed,
-    InvocationNotFound,
-    JobRunnerError,
-    NotSerializable,
-    TaskNotFound,
-    UniqueKeyTaken,
-    UsageError,
-    WaitTimeout,
-)
-from jobrunner.invocation import Invocation
-from jobrunner.policy import Retry
-from jobrunner.status import Status
+What stands here is imported when it is first used: the command line needs little of it, and starts faster so.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from jobrunner.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from jobrunner.app import App
+    from jobrunner.context import current
+    from jobrunner.errors import (
+        InvocationCancelled,
+        InvocationFailed,
+        InvocationNotFound,
+        JobRunnerError,
+        NotSerializable,
+        TaskNotFound,
+        UniqueKeyTaken,
+        UsageError,
+        WaitTimeout,
+    )
+    from jobrunner.invocation import Invocation
+    from jobrunner.policy import Retry
+    from jobrunner.status import Status
 
 __all__ = [
     "App",
@@ -35,3 +43,18 @@ __all__ = [
     "__version__",
     "current",
 ]
+
+_HOMES = {"App": "app", "Invocation": "invocation", "Retry": "policy", "Status": "status", "current": "context"}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module 'jobrunner' has no attribute {name!r}")
+        found = getattr(import_module(f"jobrunner.{_HOMES.get(name, 'errors')}"), name)
+        globals()[name] = found  # the next use does not come here
+        return found
+
+
+def __dir__() -> list[str]:
+    return __all__

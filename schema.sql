@@ -101,6 +101,7 @@ CREATE TABLE jr_invocation (
     claim       INTEGER NOT NULL DEFAULT 0,          -- the fence
     attempt     INTEGER NOT NULL DEFAULT 0,          -- attempts spent; what retries are counted in
     crashes     INTEGER NOT NULL DEFAULT 0,          -- +1 at each claim, -1 at each outcome that is not a crash
+    waiters     INTEGER NOT NULL DEFAULT 0,          -- how many paused ones wait for this one: they make it urgent
     cancel_at   INTEGER,                             -- somebody asked a started one to stop
     reason      TEXT,                                -- why the status is what it is
     CONSTRAINT "a status is one of scheduled, blocked, pending, running, paused, resumed, killed, success, failed, cancelled, expired"
@@ -123,7 +124,7 @@ CREATE TABLE jr_invocation (
 
 -- Only what is alive is indexed by status: a claim costs the same beside a million finished,
 -- delayed or blocked rows.
-CREATE INDEX jr_pending    ON jr_invocation(queue, priority DESC, id) WHERE status = 'pending';
+CREATE INDEX jr_pending    ON jr_invocation(queue, waiters DESC, priority DESC, id) WHERE status = 'pending';
 CREATE INDEX jr_scheduled  ON jr_invocation(run_at)                   WHERE status = 'scheduled';
 CREATE INDEX jr_blocked    ON jr_invocation(id)                       WHERE status = 'blocked';
 CREATE INDEX jr_live       ON jr_invocation(runner, id)
@@ -140,6 +141,15 @@ CREATE INDEX jr_finished   ON jr_invocation(finished_at)              WHERE fini
 CREATE INDEX jr_unhappy    ON jr_invocation(status, id)
     WHERE status = 'failed' OR status = 'cancelled' OR status = 'expired';
 CREATE INDEX jr_children   ON jr_invocation(parent)                   WHERE parent IS NOT NULL;
+
+-- Who waits for whom: a paused invocation and one that it awaits. Gone when the waiter goes on.
+CREATE TABLE jr_edge (
+    waiter  INTEGER NOT NULL REFERENCES jr_invocation(id) ON DELETE CASCADE,
+    awaited INTEGER NOT NULL REFERENCES jr_invocation(id) ON DELETE CASCADE,
+    PRIMARY KEY (waiter, awaited)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX jr_edge_awaited ON jr_edge(awaited);
 
 -- Payloads ----------------------------------------------------------------------------------------
 

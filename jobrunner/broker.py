@@ -78,7 +78,7 @@ def claim(database: Database, runner: RunnerId, queues: Sequence[str], limit: in
     if not names:
         return []
     rows = database.query("claim", runner=runner, queues=json.dumps(names), limit=limit, now=now_ms())
-    return sorted((Claimed(*row) for row in rows), key=lambda one: (-one.priority, one.id))
+    return sorted((Claimed(*row) for row in rows), key=lambda one: (-one.waiters, -one.priority, one.id))
 
 
 def argument(database: Database, invocation_id: InvocationId) -> str:

@@ -55,8 +55,14 @@ class ChannelClient:
         return {Status(name): count for name, count in self._ask("counts").items()}
 
     def wait(self, ids: Sequence[int], timeout: float | None) -> list[State]:
-        """All of them, if they are final."""
+        """Block until all are final: the runner pauses this job meanwhile, and gives its slot to others."""
         return [_state(row) for row in self._ask("wait", list(ids), timeout)]
+
+    async def wait_async(self, ids: Sequence[int], timeout: float | None) -> None:
+        """The same from asyncio; one wait after the other, which for all of several is the same."""
+        import asyncio  # only where it is needed: forks of a lean template are cheap
+
+        await asyncio.to_thread(self.wait, ids, timeout)
 
     def _ask(self, verb: str, *facts: Json) -> Json:
         kind, value = self._current.ask(verb, *facts)

@@ -43,3 +43,6 @@ class Client(Protocol):
 
     def wait(self, ids: Sequence[int], timeout: float | None) -> list[State]:
         """Block until all are final; WaitTimeout where `timeout` seconds do not suffice."""
+
+    async def wait_async(self, ids: Sequence[int], timeout: float | None) -> None:
+        """`wait` for asyncio."""

@@ -13,6 +13,8 @@ from jobrunner.models import InvocationId, Job, Json, LogPiece, Progress, Reques
 from jobrunner.status import Status
 
 _LOOK_AHEAD = 1000
+_FIRST_SLEEP = 0.002
+_LONGEST_SLEEP = 0.1
 
 
 class DirectClient:
@@ -82,6 +84,18 @@ class DirectClient:
                 watch.wait(left)
                 unfinished = self._skip_final(unfinished)
         return self.states(ids)
+
+    async def wait_async(self, ids: Sequence[int], timeout: float | None) -> None:
+        """The same for asyncio, which sleeps between looks that get rarer."""
+        import asyncio
+
+        deadline = None if timeout is None else time.monotonic() + timeout
+        sleep = _FIRST_SLEEP
+        while unfinished := self._skip_final(list(ids)):
+            if deadline is not None and time.monotonic() >= deadline:
+                raise WaitTimeout(timeout or 0, unfinished)
+            await asyncio.sleep(sleep)
+            sleep = min(sleep * 1.5, _LONGEST_SLEEP)
 
     def _skip_final(self, ids: list[int]) -> list[int]:
         """The ids from the first unfinished one on."""

@@ -2,12 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 
 class JobRunnerError(Exception):
     """The root: catch this to catch all of ours."""
 
     exit_code = 1
+
+
+def facts_of(error: JobRunnerError) -> list[Any]:
+    """The error as JSON data, for the other end of a channel: class, text, attributes."""
+    return [type(error).__name__, str(error), vars(error)]
 
 
 class UsageError(JobRunnerError, ValueError):
@@ -69,6 +75,15 @@ class WaitTimeout(JobRunnerError, TimeoutError):
         shown = ", ".join(str(one) for one in unfinished[:5]) + (", ..." if len(unfinished) > 5 else "")
         super().__init__(f"not finished within {seconds:g} s: job {shown}")
         self.unfinished = tuple(unfinished)
+
+
+class WaitCycle(JobRunnerError):
+    """Jobs that wait for one another would wait for ever; `cycle` names them, the first one again at its end."""
+
+    def __init__(self, cycle: Sequence[int]) -> None:
+        shown = " waits for ".join(str(one) for one in cycle)
+        super().__init__(f"waiting would never end: job {shown}")
+        self.cycle = tuple(cycle)
 
 
 class UniqueKeyTaken(JobRunnerError):

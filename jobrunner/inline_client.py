@@ -89,6 +89,10 @@ class InlineClient:
         """All of them: they are final."""
         return self.states(ids)
 
+    async def wait_async(self, ids: Sequence[int], timeout: float | None) -> None:
+        """They are final."""
+        self.states(ids)
+
 
 def _job(job_id: InvocationId, request: Request, now: int) -> Job:
     return Job(

@@ -1,19 +1,15 @@
 """One enqueued invocation, as its user holds it: a number, and what can be asked about it."""
 
-import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast
 
 from jobrunner.client import Client
-from jobrunner.errors import WaitTimeout
 from jobrunner.models import InvocationId, Job, LogPiece, Progress
 from jobrunner.status import Status
 
 R = TypeVar("R")
 GetClient = Callable[[], Client]
 """Asked at each use: the connection may have been closed and opened anew."""
-_FIRST_SLEEP = 0.002
-_LONGEST_SLEEP = 0.1
 
 
 class Invocation(Generic[R]):
@@ -60,16 +56,8 @@ class Invocation(Generic[R]):
         return cast(R, self._client.result(self.id))
 
     async def aresult(self, timeout: float | None = None) -> R:
-        """`result` for asyncio: other tasks go on meanwhile."""
-        import asyncio  # only where it is needed: forks of a lean template are cheap
-
-        deadline = None if timeout is None else time.monotonic() + timeout
-        sleep = _FIRST_SLEEP
-        while not self.status.is_final:
-            if deadline is not None and time.monotonic() >= deadline:
-                raise WaitTimeout(timeout or 0, [self.id])
-            await asyncio.sleep(sleep)
-            sleep = min(sleep * 1.5, _LONGEST_SLEEP)
+        """`result` for asyncio: other tasks go on meanwhile. A job that waits is paused, all of its process."""
+        await self._client.wait_async([self.id], timeout)
         return cast(R, self._client.result(self.id))
 
     def cancel(self, *, children: bool = False) -> bool:

@@ -49,6 +49,7 @@ class Claimed(NamedTuple):
     queue: str
     priority: int
     started_at: int
+    waiters: int = 0
 
 
 class Failure(NamedTuple):

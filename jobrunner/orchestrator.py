@@ -1,10 +1,13 @@
 """What becomes of an attempt: judged from the worker's outcome and exit, and recorded behind the fence."""
 
+import json
 import signal
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from jobrunner.database import Database
-from jobrunner.models import UNDELIVERED, Claimed, Exit, Failure, Outcome, RunnerId, StopReason
+from jobrunner.errors import JobRunnerError, WaitCycle
+from jobrunner.models import UNDELIVERED, Claimed, Exit, Failure, InvocationId, Outcome, RunnerId, StopReason
 from jobrunner.policy import CRASH_BUDGET, Policy
 from jobrunner.status import Status
 from jobrunner.times import now_ms, words
@@ -112,6 +115,7 @@ def record(database: Database, ended: Ended, runner: RunnerId) -> Verdict | None
     with database.transaction():
         if not _move(database, ended, verdict):
             return None
+        drop_edges(database, ended.claimed.id)
         if verdict.status is Status.SUCCESS and ended.outcome and ended.outcome.result not in (None, "null"):
             database.query("put_result", id=ended.claimed.id, value=ended.outcome.result)
         _put_attempt(database, ended, verdict, runner)
@@ -122,20 +126,67 @@ def _move(database: Database, ended: Ended, verdict: Verdict) -> bool:
     now = now_ms()
     fence: Fence = {"id": ended.claimed.id, "claim": ended.claimed.claim, "now": now, "reason": verdict.reason}
     if verdict.outcome == "crashed":
-        return _reroute(database, fence, verdict)
+        return _reroute(database, fence, verdict, forgiven=0)
     if verdict.status is Status.PENDING:
-        return database.change("interrupt", **fence) == 1
+        return database.change("interrupt", **fence) == 1 or _reroute(database, fence, verdict, forgiven=1)
     if verdict.retry_in_ms is not None:
         return database.change("reschedule", **fence, run_at=now + verdict.retry_in_ms) == 1
     return database.change("finish", **fence, status=verdict.status.value, forgiven=1) == 1
 
 
-def _reroute(database: Database, fence: Fence, verdict: Verdict) -> bool:
+def _reroute(database: Database, fence: Fence, verdict: Verdict, forgiven: int) -> bool:
     if database.change("kill", **fence) != 1:
         return False
     if verdict.status is Status.PENDING:
-        return database.change("reroute", **fence) == 1
+        return database.change("reroute", **fence, forgiven=forgiven) == 1
     return database.change("finish", **fence, status=verdict.status.value, forgiven=0) == 1
+
+
+def unfinished(database: Database, ids: Sequence[int]) -> list[InvocationId]:
+    """Those of them that are not final, by number."""
+    return [row[0] for row in database.query("unfinished", ids=json.dumps(list(ids)))]
+
+
+def pause(database: Database, claimed: Claimed, awaited: Sequence[int]) -> None:
+    """It waits for these from now on; WaitCycle where one of them waits for it, directly or through others."""
+    names = json.dumps(list(awaited))
+    if database.query("waits_for_itself", id=claimed.id, awaited=names)[0][0]:
+        raise WaitCycle(_cycle(database, claimed.id, awaited))
+    others = f" and {len(awaited) - 1} more" if len(awaited) > 1 else ""
+    reason = f"waits for job {awaited[0]}{others}"
+    if database.change("pause", id=claimed.id, claim=claimed.claim, now=now_ms(), reason=reason) != 1:
+        raise JobRunnerError(f"job {claimed.id} does not run any more")
+    database.query("add_edges", id=claimed.id, awaited=names)
+    database.query("count_waiter", id=claimed.id, change=1)
+
+
+def resume(database: Database, claimed: Claimed) -> bool:
+    """It goes on; False where it had been given up."""
+    drop_edges(database, claimed.id)
+    return database.change("resume", id=claimed.id, claim=claimed.claim, now=now_ms()) == 1
+
+
+def drop_edges(database: Database, waiter: int) -> None:
+    """It does not wait for anybody any more."""
+    if database.one("waits_of", id=waiter) is not None:
+        database.query("count_waiter", id=waiter, change=-1)
+        database.query("drop_edges", id=waiter)
+
+
+def _cycle(database: Database, start: int, awaited: Sequence[int]) -> list[int]:
+    """The way from `start` over `awaited` along the edges back to `start`."""
+    came_from = dict.fromkeys(awaited, start)
+    queue = list(awaited)
+    while queue and start not in queue:
+        at = queue.pop(0)
+        for (following,) in database.query("waits_of", id=at):
+            if following not in came_from:
+                came_from[following] = at
+                queue.append(following)
+    way = [start]
+    while len(way) == 1 or way[-1] != start:
+        way.append(came_from.get(way[-1], start))
+    return way[::-1]
 
 
 def _put_attempt(database: Database, ended: Ended, verdict: Verdict, runner: RunnerId) -> None:

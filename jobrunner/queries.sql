@@ -36,7 +36,7 @@ WITH RECURSIVE name(queue) AS (
 SELECT queue FROM name WHERE queue IS NOT NULL;
 
 -- name: claim
--- The best `limit` of each queue, then the best of all: priority first, then age.
+-- The best `limit` of each queue, then the best of all: what others wait for first, by how many they are, then priority, then age.
 UPDATE jr_invocation
    SET status = 'running', claim = claim + 1, attempt = attempt + 1, crashes = crashes + 1,
        runner = :runner, started_at = :now, changed_at = :now, reason = NULL
@@ -45,9 +45,9 @@ UPDATE jr_invocation
       FROM json_each(:queues) AS queue CROSS JOIN jr_invocation AS best
         ON best.id IN (SELECT id FROM jr_invocation
                         WHERE status = 'pending' AND queue = queue.value
-                        ORDER BY priority DESC, id LIMIT :limit)
-     ORDER BY best.priority DESC, best.id LIMIT :limit)
-RETURNING id, claim, attempt, crashes, kind, task, args, policy, queue, priority, started_at;
+                        ORDER BY waiters DESC, priority DESC, id LIMIT :limit)
+     ORDER BY best.waiters DESC, best.priority DESC, best.id LIMIT :limit)
+RETURNING id, claim, attempt, crashes, kind, task, args, policy, queue, priority, started_at, waiters;
 
 -- name: next_due
 -- The two next moments at which the clock alone changes a status.
@@ -86,7 +86,8 @@ SELECT EXISTS (SELECT 1 FROM json_each(:queues) AS queue
 -- name: finish
 UPDATE jr_invocation
    SET status = :status, changed_at = :now, finished_at = :now, reason = :reason, crashes = crashes - :forgiven
- WHERE id = :id AND claim = :claim AND (status = 'running' OR status = 'resumed' OR status = 'killed');
+ WHERE id = :id AND claim = :claim
+   AND (status = 'running' OR status = 'resumed' OR status = 'killed' OR (status = 'paused' AND :status <> 'success'));
 
 -- name: reschedule
 UPDATE jr_invocation
@@ -106,7 +107,7 @@ UPDATE jr_invocation SET status = 'killed', changed_at = :now, reason = :reason
 -- name: reroute
 -- A crash spends no attempt, but one of the crash budget, which was counted when it was claimed.
 UPDATE jr_invocation
-   SET status = 'pending', changed_at = :now, reason = :reason, attempt = attempt - 1
+   SET status = 'pending', changed_at = :now, reason = :reason, attempt = attempt - 1, crashes = crashes - :forgiven
  WHERE id = :id AND claim = :claim AND status = 'killed';
 
 -- name: put_result
@@ -131,6 +132,40 @@ SELECT id, claim, :now, :fraction, :message FROM jr_invocation
    SET claim = excluded.claim, at = excluded.at, fraction = excluded.fraction, message = excluded.message
 RETURNING invocation;
 
+-- Waiting -----------------------------------------------------------------------------------------
+
+-- name: unfinished
+SELECT id FROM jr_invocation WHERE id IN (SELECT value FROM json_each(:ids)) AND finished_at IS NULL ORDER BY id;
+
+-- name: pause
+UPDATE jr_invocation SET status = 'paused', changed_at = :now, reason = :reason
+ WHERE id = :id AND claim = :claim AND (status = 'running' OR status = 'resumed');
+
+-- name: resume
+UPDATE jr_invocation SET status = 'resumed', changed_at = :now, reason = NULL
+ WHERE id = :id AND claim = :claim AND status = 'paused';
+
+-- name: add_edges
+INSERT INTO jr_edge(waiter, awaited) SELECT :id, value FROM json_each(:awaited) WHERE true
+    ON CONFLICT DO NOTHING;
+
+-- name: count_waiter
+UPDATE jr_invocation SET waiters = max(0, waiters + :change)
+ WHERE id IN (SELECT awaited FROM jr_edge WHERE waiter = :id) AND finished_at IS NULL;
+
+-- name: drop_edges
+DELETE FROM jr_edge WHERE waiter = :id;
+
+-- name: waits_for_itself
+-- Whether a way along the edges leads from the awaited back to the one that wants to wait.
+WITH RECURSIVE reached(id) AS (
+    SELECT value FROM json_each(:awaited)
+    UNION SELECT edge.awaited FROM reached JOIN jr_edge AS edge ON edge.waiter = reached.id)
+SELECT EXISTS (SELECT 1 FROM reached WHERE id = :id);
+
+-- name: waits_of
+SELECT awaited FROM jr_edge WHERE waiter = :id;
+
 -- Cancelling and retrying -------------------------------------------------------------------------
 
 -- name: cancel_waiting
@@ -152,7 +187,7 @@ SELECT id, claim FROM jr_invocation
 -- All budgets anew; the claim number goes on, since it is the fence.
 UPDATE jr_invocation
    SET status = 'pending', changed_at = :now, reason = :reason, attempt = 0, crashes = 0, cancel_at = NULL,
-       finished_at = NULL, expires_at = NULL, run_at = NULL
+       finished_at = NULL, expires_at = NULL, run_at = NULL, waiters = 0
  WHERE id IN (SELECT value FROM json_each(:ids))
    AND (status = 'failed' OR status = 'cancelled' OR status = 'expired' OR status = 'success' OR status = 'blocked'
         OR status = 'scheduled')
@@ -193,7 +228,7 @@ SELECT id, mode, slots, queues, host, pid, token, started_at, heartbeat_at, stop
   FROM jr_runner WHERE stopped_at IS NULL AND id <> :runner;
 
 -- name: held_by
-SELECT id, claim, attempt, crashes, kind, task, NULL, policy, queue, priority, started_at FROM jr_invocation
+SELECT id, claim, attempt, crashes, kind, task, NULL, policy, queue, priority, started_at, waiters FROM jr_invocation
  WHERE runner = :runner AND (status = 'running' OR status = 'paused' OR status = 'resumed');
 
 -- Reading -----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from jobrunner import broker, ownership
 from jobrunner.commit_watch import CommitWatch
 from jobrunner.database import Database
 from jobrunner.errors import DatabaseBusy, JobRunnerError
-from jobrunner.models import Claimed, Failure, Outcome, StopReason
+from jobrunner.models import Claimed, Failure, InvocationId, Outcome, StopReason
 from jobrunner.ownership import RunnerLocks
 from jobrunner.policy import Policy
 from jobrunner.runner.capture import Capture
@@ -23,6 +23,7 @@ from jobrunner.runner.registration import Registration
 from jobrunner.runner.running import Running
 from jobrunner.runner.settings import RunSettings
 from jobrunner.runner.stop_signals import StopSignals
+from jobrunner.runner.waiting import Changes, ClassifiedInvocations, Reply, WaitingRoom, default_max_paused
 
 RESCUE_SECONDS = 0.4
 """How often to look for runners that died: a locked byte each, no write."""
@@ -71,6 +72,7 @@ class BaseRunner(ABC):
         self._registration = Registration(database, locks, self.settings, self.mode, self.token)
         self._intake = Intake(database, self._registration.id, self.settings)
         self._recorder = Recorder(database, self._registration.id)
+        self._waiting = WaitingRoom(database, self.settings.max_paused or default_max_paused())
         with CommitWatch(database) as self._watch:
             self._listen(self._signals.fileno(), lambda _: self._signals.drain())
             if self._watch.descriptor is not None:
@@ -89,8 +91,14 @@ class BaseRunner(ABC):
         self._heed_cancels()
         self._enforce_deadlines()
         self._rescue_the_dead()
-        self._place(self._transact())
+        claimed, waits = self._transact()
+        for running in waits.paused:
+            self._pause_waiting_process(running)
+        for running in waits.resumed:
+            self._resume_waiting_process(running)
+        self._place(claimed)
         self._recorder.reply()
+        self._waiting.reply()
 
     # What a runner must know how to do
 
@@ -109,6 +117,14 @@ class BaseRunner(ABC):
     @abstractmethod
     def _signal(self, running: Running, number: int) -> None:
         """Send a signal to the processes of an attempt, and to none else."""
+
+    @abstractmethod
+    def _pause_waiting_process(self, running: Running) -> None:
+        """It waits for others from now on, and is `paused` in the table: it may stop working."""
+
+    @abstractmethod
+    def _resume_waiting_process(self, running: Running) -> None:
+        """What it waited for is final, and it is `resumed` in the table: it may go on. The answer follows."""
 
     @property
     @abstractmethod
@@ -136,6 +152,7 @@ class BaseRunner(ABC):
                 key.data(mask)
         if self._watch.has_committed():
             self._intake.look_again()
+            self._waiting.look_again()
             self._look_for_cancels = True
 
     def _patience(self) -> float:
@@ -151,6 +168,7 @@ class BaseRunner(ABC):
             yield flush_moment(running)
         yield self._stop_at
         yield self._intake.next_moment
+        yield self._waiting.next_moment
         if self.settings.max_idle is not None and not self._running:
             yield self._idle_since + self.settings.max_idle
 
@@ -161,10 +179,14 @@ class BaseRunner(ABC):
         if self._signals.count and self._stop_at is None:
             self._stop_at = now + self.settings.shutdown_timeout
             log.info("stopping: %d jobs have %g s to finish", len(self._running), self.settings.shutdown_timeout)
-        if self._stop_at is not None and (now >= self._stop_at or self._signals.count > 1):
+        if self._stop_at is not None and (now >= self._stop_at or self._signals.count > 1 or self._only_waits()):
             self._stop_at = float("inf")
             for running in self._running.values():
                 self._stop(running, "shutdown", SHUTDOWN_GRACE)
+
+    def _only_waits(self) -> bool:
+        """Whether all that is left waits for what nobody here will do any more."""
+        return bool(self._running) and all(one.paused_at is not None for one in self._running.values())
 
     def _heed_cancels(self) -> None:
         if not self._look_for_cancels:
@@ -190,7 +212,9 @@ class BaseRunner(ABC):
     def _stop(self, running: Running, why: StopReason, grace: float) -> None:
         if running.stopped is None:
             running.stopped = why
+            self._waiting.forget(running)
             self._signal(running, signal.SIGTERM)
+            self._signal(running, signal.SIGCONT)  # a paused process hears of it only when it goes on
         running.kill_at = min(running.kill_at or float("inf"), time.monotonic() + grace)
 
     def _rescue_the_dead(self) -> None:
@@ -200,25 +224,54 @@ class BaseRunner(ABC):
                 if self._registration.rescue():
                     self._intake.look_again()
 
+    # Waiting
+
+    @property
+    def waiting_processes(self) -> int:
+        """How many jobs of this runner are paused until others are finished."""
+        return len(self._waiting)
+
+    def classify_waiting_invocations(self) -> ClassifiedInvocations:
+        """Which of the awaited invocations are final, and which not."""
+        return self._waiting.classify_waiting_invocations()
+
+    def _waiting_for_results(
+        self, running: Running, ids: list[InvocationId], reply: Reply, timeout: float | None
+    ) -> None:
+        """A job asks to be told when others are final: in this turn's transaction it is paused if they are not."""
+        self._waiting.ask(running, reply, ids, timeout)
+
     # The transaction
 
     @property
     def _free_slots(self) -> int:
-        return 0 if self._stop_at is not None else self.max_parallel_slots - len(self._running)
+        # A paused job holds none.
+        return self.max_parallel_slots - sum(one.paused_at is None for one in self._running.values())
+
+    @property
+    def _slots_to_claim_for(self) -> int:
+        return 0 if self._stop_at is not None else self._free_slots
 
     def _wants_transaction(self) -> bool:
-        return self._recorder.wants(self._running.values()) or self._intake.wants(self._free_slots)
+        return (
+            self._recorder.wants(self._running.values())
+            or self._waiting.wants(self._free_slots)
+            or self._intake.wants(self._slots_to_claim_for)
+        )
 
-    def _transact(self) -> list[Claimed]:
+    def _transact(self) -> tuple[list[Claimed], Changes]:
         claimed: list[Claimed] = []
+        waits = Changes([], [])
         if self._wants_transaction():
             with self._patiently(), self.database.transaction():
                 if self._recorder.write(self._running.values()):
                     self._intake.look_again()
+                    self._waiting.look_again()
                     self._look_for_cancels = True
-                claimed = self._intake.take(self._free_slots)
+                waits = self._waiting.write(self._free_slots)
+                claimed = self._intake.take(self._slots_to_claim_for)
                 self._registration.beat()
-        return claimed
+        return claimed, waits
 
     @contextlib.contextmanager
     def _patiently(self) -> Iterator[None]:
@@ -267,6 +320,7 @@ class BaseRunner(ABC):
     def _conclude(self, running: Running) -> None:
         """An attempt is over, whatever came of it."""
         self._running.pop(running.claimed.id, None)
+        self._waiting.forget(running)
         self._idle_since = time.monotonic()
         self._recorder.ended(running)
 
@@ -287,4 +341,4 @@ class BaseRunner(ABC):
 
     def _is_idle(self) -> bool:
         waited = time.monotonic() - self._idle_since >= (self.settings.max_idle or 0)
-        return waited and not self._intake.wants(self._free_slots)
+        return waited and not self._intake.wants(self._slots_to_claim_for)

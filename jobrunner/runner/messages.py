@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from jobrunner.channel import Message
 from jobrunner.errors import JobRunnerError
-from jobrunner.models import Failure, Json, Outcome
+from jobrunner.models import Failure, InvocationId, Json, Outcome
 from jobrunner.policy import Policy
 
 
@@ -18,6 +18,13 @@ class Asks(NamedTuple):
 
     verb: str
     facts: list[Json]
+
+
+class Waits(NamedTuple):
+    """The job waits until these are final, or for `timeout` seconds."""
+
+    ids: list[InvocationId]
+    timeout: float | None
 
 
 class Progressed(NamedTuple):
@@ -33,7 +40,7 @@ class Imported(NamedTuple):
     module: str
 
 
-Said = Outcome | Asks | Progressed | Policy | Imported
+Said = Outcome | Asks | Waits | Progressed | Policy | Imported
 """A Policy is what the task declares."""
 
 
@@ -52,6 +59,8 @@ def _parse(message: Message) -> Said:
             return Outcome(result)
         case ["outcome", None, [str(kind), str(text), str() | None as trace, list(types)]]:
             return Outcome(failure=Failure(_clean(kind), _clean(text), trace and _clean(trace), tuple(map(str, types))))
+        case ["ask", "wait", [list(ids), int() | float() | None as timeout]]:
+            return Waits([InvocationId(int(one)) for one in ids], timeout)
         case ["ask", str(verb), list(facts)]:
             return Asks(verb, facts)
         case ["progress", int() | float() | None as fraction, str() | None as text]:

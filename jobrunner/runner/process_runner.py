@@ -134,6 +134,16 @@ class ProcessRunner(BaseRunner):
             worker.channel.post(*message)
             self._listen_for_room(worker.channel.fileno(), wanted=worker.channel.has_more_to_send)
 
+    def _get_process_for_invocation(self, invocation_id: InvocationId) -> WorkerProcess | None:
+        """The worker that does the invocation."""
+        return next((one for one in self._workers.values() if one.running.claimed.id == invocation_id), None)
+
+    def _pause_waiting_process(self, running: Running) -> None:
+        self._signal(running, signal.SIGSTOP)
+
+    def _resume_waiting_process(self, running: Running) -> None:
+        self._signal(running, signal.SIGCONT)
+
     # Hearing the template
 
     def _forked(self, key: int, pid: int) -> None:
@@ -186,6 +196,8 @@ class ProcessRunner(BaseRunner):
                 worker.running.outcome = said
             case messages.Asks(verb, facts):
                 self._recorder.asked(worker.running, partial(self._tell, worker), verb, facts)
+            case messages.Waits(ids, timeout):
+                self._waiting_for_results(worker.running, ids, partial(self._tell, worker), timeout)
             case messages.Progressed(fraction, text):
                 self._recorder.progress(worker.running, fraction, text)
             case Policy():

@@ -5,7 +5,7 @@ from typing import Any
 
 from jobrunner import broker, state_backend
 from jobrunner.database import Database
-from jobrunner.errors import DatabaseBroken, DatabaseBusy, JobRunnerError, UsageError
+from jobrunner.errors import DatabaseBroken, DatabaseBusy, JobRunnerError, UsageError, facts_of
 from jobrunner.models import Claimed, Json, Request
 
 Answer = tuple[str, Json]
@@ -19,7 +19,7 @@ def answer(database: Database, asker: Claimed, verb: str, facts: list[Json]) -> 
     except (DatabaseBroken, DatabaseBusy):
         raise  # the runner's trouble, not the job's
     except JobRunnerError as error:
-        return "error", [type(error).__name__, str(error), vars(error)]
+        return "error", facts_of(error)
 
 
 def _answer(database: Database, asker: Claimed, verb: str, facts: list[Json]) -> Json:
@@ -52,14 +52,6 @@ def _log(database: Database, _: Claimed, invocation_id: int, after: int) -> Json
     return [piece._replace(data=piece.data.decode("latin-1")) for piece in pieces]  # type: ignore[arg-type]
 
 
-def _wait(database: Database, _: Claimed, ids: list[int], timeout: float | None) -> Json:
-    states = state_backend.states(database, ids)
-    unfinished = [state.id for state in states if not state.status.is_final]
-    if unfinished:
-        raise JobRunnerError(f"a job cannot wait for another that is not finished: job {unfinished[0]}")
-    return states
-
-
 _VERBS: dict[str, Callable[..., Json]] = {
     "enqueue": _enqueue,
     "job": lambda database, _, one: state_backend.job(database, one),
@@ -69,6 +61,5 @@ _VERBS: dict[str, Callable[..., Json]] = {
     "retry": _retry,
     "log": _log,
     "progress": lambda database, _, one: state_backend.progress(database, one),
-    "wait": _wait,
     "counts": lambda database, _: state_backend.counts(database),
 }

@@ -22,6 +22,8 @@ class Running:
     stopped: StopReason | None = None
     kill_at: float | None = None
     flushed_at: float = field(default_factory=time.monotonic)
+    paused_at: float | None = None
+    paused_for: float = 0.0
 
     def declare(self, declared: Policy) -> None:
         """The task says how it is to be done; what the invocation itself says goes before."""
@@ -33,6 +35,18 @@ class Running:
         if self.policy.timeout_ms is not None and self.deadline is None:
             self.deadline = time.monotonic() + self.policy.timeout_ms / 1000
 
+    def pause(self) -> None:
+        """It waits for others, and its clock stands still."""
+        self.paused_at = time.monotonic()
+
+    def resume(self) -> None:
+        """It goes on, and so does its clock."""
+        if self.paused_at is not None:
+            self.paused_for = time.monotonic() - self.paused_at
+            self.paused_at = None
+            if self.deadline is not None:
+                self.deadline += self.paused_for
+
     def ended(self) -> Ended:
         """The facts for the orchestrator."""
         return Ended(self.claimed, self.policy, self.outcome, self.exit, self.stopped)
@@ -40,4 +54,6 @@ class Running:
     @property
     def next_moment(self) -> float | None:
         """When something is to be done about it if nothing happens before."""
-        return self.kill_at if self.stopped else self.deadline
+        if self.stopped:
+            return self.kill_at
+        return self.deadline if self.paused_at is None else None

@@ -28,10 +28,13 @@ class RunSettings:
     kill_grace: float = 5.0
     relaxed: bool = False
     output_limit: int = 1 << 20
+    max_paused: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.jobs <= 10_000:
             raise UsageError(f"a runner has at least one slot, and at most 10,000: not {self.jobs}")
+        if self.max_paused is not None and self.max_paused < 0:
+            raise UsageError("max_paused cannot be negative")
         if self.max_jobs is not None and self.max_jobs < 1:
             raise UsageError("max_jobs must be at least 1")
         if not self.app_dir.is_dir():

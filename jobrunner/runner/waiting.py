@@ -1,0 +1,177 @@
+"""Invocations that wait for others: paused, holding no slot, resumed when all that they wait for are final."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import psutil
+
+from jobrunner import orchestrator, state_backend
+from jobrunner.database import Database
+from jobrunner.errors import JobRunnerError, WaitTimeout, facts_of
+from jobrunner.models import InvocationId, State
+from jobrunner.runner.running import Running
+
+PAUSED_PROCESS_BYTES = 20 << 20
+"""What a paused process is taken to need where the limit on their number follows the memory."""
+
+Reply = Callable[..., None]
+
+
+class ClassifiedInvocations(NamedTuple):
+    """Awaited invocations by whether they have reached a final status."""
+
+    final: list[InvocationId]
+    non_final: list[InvocationId]
+
+
+@dataclass(eq=False)
+class Waiter:
+    """A job that waits: for which, how to answer it, and until when (monotonic)."""
+
+    running: Running
+    reply: Reply
+    ids: list[InvocationId]
+    timeout: float | None
+    deadline: float | None
+    unfinished: set[InvocationId]
+
+
+class Changes(NamedTuple):
+    """What a turn's transaction decided: which processes are to be stopped, and which are to go on."""
+
+    paused: list[Running]
+    resumed: list[Running]
+
+
+def default_max_paused() -> int:
+    """Half of the memory that is free now, in paused processes; at least 16."""
+    return max(16, psutil.virtual_memory().available // 2 // PAUSED_PROCESS_BYTES)
+
+
+class WaitingRoom:
+    """A runner's waiters, from its registration on."""
+
+    def __init__(self, database: Database, max_paused: int) -> None:
+        self._database = database
+        self._max_paused = max_paused
+        self._asking: list[Waiter] = []
+        self._waiters: dict[InvocationId, Waiter] = {}
+        self._ready: list[Waiter] = []
+        self._replies: list[Callable[[], None]] = []
+        self._look = False
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    def ask(self, running: Running, reply: Reply, ids: list[InvocationId], timeout: float | None) -> None:
+        """A job asks to be told when all of `ids` are final."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._asking.append(Waiter(running, reply, ids, timeout, deadline, set()))
+
+    def look_again(self) -> None:
+        """Something may have become final."""
+        self._look = bool(self._waiters)
+
+    def forget(self, running: Running) -> None:
+        """The job's process is gone, or going; nobody is to be told."""
+        self._asking = [one for one in self._asking if one.running is not running]
+        waiter = self._waiters.pop(running.claimed.id, None)
+        if waiter in self._ready:
+            self._ready.remove(waiter)
+
+    def wants(self, free: int) -> bool:
+        """Whether `write` has something to do."""
+        return bool(self._asking or self._look or (self._ready and free > 0) or self._overdue())
+
+    @property
+    def next_moment(self) -> float | None:
+        """When the first of them has waited long enough, on the monotonic clock."""
+        return min((one.deadline for one in self._waiters.values() if one.deadline is not None), default=None)
+
+    def write(self, free: int) -> Changes:
+        """Inside a transaction: pause those that have to wait, and resume whom it is time for while there are slots."""
+        paused = [one.running for one in self._take_asking() if self._pause(one)]
+        self._find_ready()
+        now = self._ready[: max(0, free + len(paused))]
+        resumed = [waiter.running for waiter in now if self._resume(waiter)]
+        self._ready = [one for one in self._ready if one.running.claimed.id in self._waiters]
+        return Changes(paused, resumed)
+
+    def reply(self) -> None:
+        """After the commit, and after those that were stopped go on: send the answers."""
+        replies, self._replies = self._replies, []
+        for reply in replies:
+            reply()
+
+    def classify_waiting_invocations(self) -> ClassifiedInvocations:
+        """Ask once for all that anybody here waits for which are final and which not."""
+        awaited = sorted({one for waiter in self._waiters.values() for one in waiter.unfinished})
+        non_final = orchestrator.unfinished(self._database, awaited)
+        pending = set(non_final)
+        return ClassifiedInvocations([one for one in awaited if one not in pending], non_final)
+
+    def _take_asking(self) -> list[Waiter]:
+        asking, self._asking = self._asking, []
+        return asking
+
+    def _pause(self, waiter: Waiter) -> bool:
+        """Pause it if it has to wait; else its answer is ready."""
+        try:
+            with self._database.transaction():
+                waiter.unfinished = set(orchestrator.unfinished(self._database, self._known(waiter.ids)))
+                if not waiter.unfinished:
+                    self._answer(waiter)
+                    return False
+                self._check_room()
+                orchestrator.pause(self._database, waiter.running.claimed, sorted(waiter.unfinished))
+        except JobRunnerError as error:
+            self._replies.append(partial(waiter.reply, "error", facts_of(error)))
+            return False
+        waiter.running.pause()
+        self._waiters[waiter.running.claimed.id] = waiter
+        return True
+
+    def _check_room(self) -> None:
+        if len(self._waiters) >= self._max_paused:
+            raise JobRunnerError(
+                f"{len(self._waiters)} jobs of this runner wait for others already, which is its limit: "
+                "raise it with --max-paused, or let fewer wait at a time"
+            )
+
+    def _known(self, ids: list[InvocationId]) -> list[InvocationId]:
+        return [state.id for state in state_backend.states(self._database, ids)]
+
+    def _find_ready(self) -> None:
+        waiting = [one for one in self._waiters.values() if one not in self._ready]
+        if self._look:
+            self._look = False
+            final = set(self.classify_waiting_invocations().final)
+            for waiter in waiting:
+                waiter.unfinished -= final
+        self._ready += [one for one in waiting if not one.unfinished or _is_overdue(one)]
+
+    def _resume(self, waiter: Waiter) -> bool:
+        del self._waiters[waiter.running.claimed.id]
+        if not orchestrator.resume(self._database, waiter.running.claimed):
+            return False
+        waiter.running.resume()
+        if waiter.unfinished:
+            error = WaitTimeout(waiter.timeout or 0, sorted(waiter.unfinished))
+            self._replies.append(partial(waiter.reply, "error", facts_of(error)))
+        else:
+            self._answer(waiter)
+        return True
+
+    def _answer(self, waiter: Waiter) -> None:
+        states: list[State] = state_backend.states(self._database, waiter.ids)
+        self._replies.append(partial(waiter.reply, "answer", states))
+
+    def _overdue(self) -> bool:
+        return any(_is_overdue(one) and one not in self._ready for one in self._waiters.values())
+
+
+def _is_overdue(waiter: Waiter) -> bool:
+    return waiter.deadline is not None and time.monotonic() >= waiter.deadline

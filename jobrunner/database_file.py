@@ -16,8 +16,10 @@ def make_file(path: Path) -> bool:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except FileExistsError:
-        return False
+    except FileExistsError as error:
+        if path.parent.is_dir():
+            return False
+        raise CannotCreate(f"{path} cannot be made: {path.parent} is no folder") from error
     except OSError as error:
         raise CannotCreate(f"{path} cannot be made: {error.strerror}") from error
     os.close(descriptor)

@@ -1,0 +1,1 @@
+"""The tests: one file a behaviour, on real files, processes and signals."""

@@ -1,0 +1,94 @@
+"""Each test has a folder of its own, with one database, and leaves no process and no unlawful change behind."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobrunner import App
+from jobrunner.database import Database
+from tests import tasks
+from tests.helpers.files import is_ours, rows
+from tests.helpers.processes import RunnerProcess, carriers
+from tests.helpers.trace import FOLDER_VARIABLE
+from tests.helpers.waiting import until
+
+StartRunner = Callable[..., RunnerProcess]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+@pytest.fixture
+def path(folder: Path) -> Path:
+    """Of the test's database; the file is not there yet."""
+    return folder / "jobs.db"
+
+
+@pytest.fixture(autouse=True)
+def order_is_kept(folder: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("JOBRUNNER_DB", str(path))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(folder))
+    yield
+    tasks.app.close()
+    databases = [file for file in folder.rglob("*.db") if file.is_file() and is_ours(file)]
+    tokens = {str(token) for file in databases for (token,) in rows(file, "SELECT token FROM jr_runner")}
+    until(lambda: carriers(folder, tokens) == {}, seconds=10)
+    for file in databases:
+        check_history(file)
+
+
+def check_history(path: Path) -> None:
+    """Every change of status is lawful, starts where the one before ended, and the last one led to where the job is."""
+    law = set(rows(path, "SELECT from_status, to_status FROM jr_status_law"))
+    at: dict[int, str] = {}
+    for job, before, after in rows(path, "SELECT job, from_status, to_status FROM history"):
+        assert before == at.get(job), f"job {job}: {before} -> {after} follows {at.get(job)}"
+        assert before is None or (before, after) in law, f"job {job}: {before} -> {after} is not in the law"
+        at[job] = after
+    assert at == dict(rows(path, "SELECT id, status FROM jr_invocation"))
+
+
+@pytest.fixture
+def app() -> App:
+    """The application that the tasks of the tests belong to, on the test's database."""
+    return tasks.app
+
+
+@pytest.fixture
+def database(path: Path) -> Iterator[Database]:
+    with Database(path, create=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def runner(folder: Path) -> Iterator[StartRunner]:
+    """Starts a runner: `runner(jobs=2, drain=True)`."""
+    started: list[RunnerProcess] = []
+    numbers = itertools.count(1)
+
+    def start(**settings: Any) -> RunnerProcess:
+        started.append(RunnerProcess(folder, next(numbers), settings))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()
+        assert "Traceback" not in one.stderr, one.stderr
+        assert "locked" not in one.stderr, one.stderr
+
+
+@pytest.fixture
+def drain(runner: StartRunner) -> Callable[..., RunnerProcess]:
+    """Runs a runner until everything is done."""
+
+    def run(**settings: Any) -> RunnerProcess:
+        started = runner(**{"jobs": 2, "drain": True, **settings})
+        assert started.wait() == 0, started.stderr
+        return started
+
+    return run

@@ -1,0 +1,46 @@
+"""The database file as others see it: without our queries, and with the sqlite3 shell."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from jobrunner.database import APPLICATION_ID
+from tests.helpers.processes import ROOT
+from tests.helpers.waiting import SECONDS
+
+
+def rows(path: Path, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    """The rows of any statement, on a connection of its own; what it writes is committed."""
+    # apsw and not sqlite3: two SQLite libraries in one process drop each other's locks.
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        connection.set_busy_timeout(round(SECONDS * 1000))
+        return connection.execute(statement, values).fetchall()
+    finally:
+        connection.close()
+
+
+def is_ours(path: Path) -> bool:
+    """Whether the file is a jobrunner database."""
+    return path.read_bytes()[68:72] == APPLICATION_ID.to_bytes(4, "big")
+
+
+def sqlite_shell(path: Path, script: str) -> subprocess.CompletedProcess[str]:
+    """What the sqlite3 shell of the machine says to a script."""
+    shell = shutil.which("sqlite3")
+    if shell is None:
+        pytest.skip("there is no sqlite3 shell on this machine (apt install sqlite3)")
+    return subprocess.run(
+        [shell, "-bail", str(path)], input=script, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+
+
+def new_database(path: Path) -> None:
+    """Make a database as a person does: with the shell and schema.sql."""
+    done = sqlite_shell(path, (ROOT / "schema.sql").read_text())
+    assert done.returncode == 0, done.stderr
+    path.chmod(0o600)

@@ -1,0 +1,148 @@
+"""Runners as real processes, and who is alive."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from jobrunner.ownership import TOKEN_VARIABLE
+from tests.helpers.trace import FOLDER_VARIABLE
+from tests.helpers.waiting import SECONDS, until
+
+ROOT = Path(__file__).parents[2]
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """For a program that a test starts in its folder."""
+    ours = {"PYTHONPATH": str(ROOT), FOLDER_VARIABLE: str(folder), "JOBRUNNER_DB": str(folder / "jobs.db")}
+    return {**os.environ, **ours, **more}
+
+
+def run_python(folder: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a piece of Python to its end in a fresh interpreter, warnings being errors."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *arguments],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def environ_of(pid: int) -> dict[str, str]:
+    """What /proc shows; empty for a process that is gone or a zombie."""
+    try:
+        block = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return {}
+    pairs = (entry.partition(b"=") for entry in block.split(b"\0"))
+    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+
+
+def carriers(folder: Path, tokens: set[str]) -> dict[int, str]:
+    """Who carries one of the runners' tokens, or was started in the test's folder: pids and commands."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            facts = environ_of(int(entry.name))
+            if facts.get(FOLDER_VARIABLE) == str(folder) or facts.get(TOKEN_VARIABLE) in tokens:
+                found[int(entry.name)] = _command(entry)
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """The pids of a process's children; none where it is gone."""
+    try:
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs: neither gone nor a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def peak_kb(pid: int) -> int:
+    """The largest resident set that a living process has had."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+
+def _command(entry: Path) -> str:
+    try:
+        return (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:200]
+    except OSError:
+        return "?"
+
+
+class RunnerProcess:
+    """A runner on the test's database, from its start to its end; settings are those of RunSettings."""
+
+    def __init__(self, folder: Path, number: int, settings: dict[str, Any]) -> None:
+        self._log = folder / f"runner-{number}.log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-W", "error", "-m", "tests.helpers.start_runner", json.dumps(settings)],
+                cwd=folder,
+                env=environment(folder),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def stderr(self) -> str:
+        """All that it has said so far."""
+        return self._log.read_text(errors="replace")
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def template(self) -> int:
+        """The pid of its template, once there is one."""
+        return until(lambda: children(self.pid))[0]
+
+    @property
+    def workers(self) -> list[int]:
+        """The pids of its workers at this moment, adopted orphans of theirs included."""
+        return children(self.template)
+
+    def until_ready(self) -> None:
+        """Return when it listens."""
+        until(lambda: " slots on " in self.stderr or not self.is_running)
+        assert self.is_running, self.stderr
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def interrupt(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def wait(self, seconds: float = SECONDS) -> int:
+        """Its exit code; negative: the signal that it died of."""
+        return self._process.wait(seconds)
+
+    def stop(self) -> None:
+        """End it in the way that an operator does, and see that it went well."""
+        if self.is_running:
+            self.terminate()
+            self.interrupt()  # the second signal: jobs need not be waited for
+            assert self.wait() == 0, self.stderr

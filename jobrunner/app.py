@@ -68,7 +68,7 @@ class App:
         if self._inline is not None:
             return self._inline
         current = find_current()
-        if current is not None and current.has_runner:
+        if current is not None and current.link is not None:
             return ChannelClient(current)
         return self._direct()
 

@@ -1,7 +1,9 @@
 """Who runs here: the job that is being done, and the channel to its runner."""
 
 import contextvars
+import os
 import threading
+from typing import Protocol
 
 from jobrunner.channel import Channel
 from jobrunner.errors import JobRunnerError
@@ -14,18 +16,48 @@ class NotInAJob(JobRunnerError):
     exit_code = 2
 
 
+class Link(Protocol):
+    """A job's way to its runner."""
+
+    def send(self, *message: Json) -> None:
+        """Say something that needs no answer."""
+
+    def ask(self, verb: str, facts: list[Json]) -> Json:
+        """Ask something and wait for the answer: ["answer", value] or ["error", facts]."""
+
+
+class ProcessLink:
+    """The link of a job that has a channel, and its process, to itself."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._asking = threading.Lock()
+
+    def send(self, *message: Json) -> None:
+        """Say something that needs no answer."""
+        self._channel.send(*message)
+
+    def ask(self, verb: str, facts: list[Json]) -> Json:
+        """One question at a time, whichever of the job's threads asks."""
+        with self._asking:
+            self._channel.send("ask", verb, facts)
+            return self._channel.receive()
+
+
 class Current:
     """The job that this code is part of."""
 
-    def __init__(self, invocation_id: InvocationId, claim: int, attempt: int, channel: Channel | None = None) -> None:
+    def __init__(self, invocation_id: InvocationId, claim: int, attempt: int, link: Link | None = None) -> None:
         self.id = invocation_id
         """The job's number."""
         self.claim = claim
         """How often it was handed to a runner."""
         self.attempt = attempt
         """Which attempt this is, from 1 on."""
-        self._channel = channel  # None where the job runs inside its caller's own process
-        self._asking = threading.Lock()
+        self.link = link
+        """None where the job runs inside its caller's own process."""
+        self.pid = os.getpid()
+        """A process that the job forks is not the job: it has no say on the channel."""
         self.said: tuple[float | None, str | None] | None = None
 
     def progress(self, fraction: float | None = None, message: str | None = None) -> None:
@@ -33,21 +65,14 @@ class Current:
         if fraction is not None and not 0 <= fraction <= 1:
             raise ValueError(f"progress is a fraction from 0 to 1, not {fraction}")
         self.said = (fraction, message)
-        if self._channel is not None:
-            self._channel.send("progress", fraction, message)
-
-    @property
-    def has_runner(self) -> bool:
-        """Whether a runner is at the other end of a channel."""
-        return self._channel is not None
+        if self.link is not None:
+            self.link.send("progress", fraction, message)
 
     def ask(self, verb: str, *facts: Json) -> Json:
         """Ask the runner for something and wait for its answer: ["answer", value] or ["error", facts]."""
-        if self._channel is None:
+        if self.link is None:
             raise NotInAJob(f"no runner to ask for {verb!r}: this job runs inside its caller")
-        with self._asking:
-            self._channel.send("ask", verb, list(facts))
-            return self._channel.receive()
+        return self.link.ask(verb, list(facts))
 
 
 _current: contextvars.ContextVar[Current | None] = contextvars.ContextVar("jobrunner_current", default=None)
@@ -56,7 +81,8 @@ _process: list[Current] = []
 
 def find_current() -> Current | None:
     """The job of this thread or asyncio task; in a process that does one job, of any of its threads."""
-    return _current.get() or (_process[0] if _process else None)
+    found = _current.get() or (_process[0] if _process else None)
+    return found if found is not None and found.pid == os.getpid() else None
 
 
 def current() -> Current:

@@ -76,6 +76,8 @@ class Exit(NamedTuple):
     signal: int | None = None
     cpu_ms: int | None = None
     peak_kb: int | None = None
+    shared: bool = False
+    """Whether the process did other jobs, too: then nobody can tell whose fault its end was."""
 
 
 class Job(NamedTuple):

@@ -57,7 +57,7 @@ def judge(ended: Ended) -> Verdict:
         return _failed(ended, "timeout", Failure("TimedOut", f"ran longer than its timeout of {limit}"))
     if ended.outcome is not None and ended.outcome.failure is not None:
         return _failed(ended, "failed", ended.outcome.failure)
-    if ended.exit is None or ended.exit.signal is not None:
+    if ended.exit is None or ended.exit.signal is not None or ended.exit.shared:
         return _crashed(ended)
     return _failed(ended, "failed", _exit_failure(ended))
 
@@ -101,8 +101,10 @@ def _crashed(ended: Ended) -> Verdict:
 
 
 def _death(exit: Exit | None) -> str:
-    if exit is None or exit.signal is None:
+    if exit is None:
         return "the runner died"
+    if exit.signal is None:
+        return f"the process, shared with other jobs, exited with code {exit.code}"
     try:
         return f"the process died of signal {exit.signal} ({signal.Signals(exit.signal).name})"
     except ValueError:

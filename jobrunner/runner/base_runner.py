@@ -91,6 +91,7 @@ class BaseRunner(ABC):
         self._heed_cancels()
         self._enforce_deadlines()
         self._rescue_the_dead()
+        self._tend()
         claimed, waits = self._transact()
         for running in waits.paused:
             self._pause_waiting_process(running)
@@ -117,6 +118,13 @@ class BaseRunner(ABC):
     @abstractmethod
     def _signal(self, running: Running, number: int) -> None:
         """Send a signal to the processes of an attempt, and to none else."""
+
+    def _tend(self) -> None:
+        """See to the processes that work is placed in; called once a turn."""
+
+    @property
+    def _is_stopping(self) -> bool:
+        return self._stop_at is not None
 
     @abstractmethod
     def _pause_waiting_process(self, running: Running) -> None:

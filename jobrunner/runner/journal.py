@@ -11,6 +11,11 @@ from jobrunner.times import now_ms, words
 log = logging.getLogger("jobrunner.runner")
 
 
+def shown(data: bytes) -> str:
+    """Some output, for a line of the log."""
+    return visible(data[:1000].decode("utf-8", "backslashreplace").rstrip())
+
+
 def started(claimed: Claimed, pid: int) -> None:
     """An attempt has begun."""
     log.debug("job %d %s started as process %d", claimed.id, visible(claimed.task), pid)

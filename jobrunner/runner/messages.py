@@ -13,6 +13,20 @@ class BadMessage(JobRunnerError):
     """What came over the channel is no message of a worker."""
 
 
+class Delivered(NamedTuple):
+    """What came of the attempt; CPU milliseconds where only the worker can tell them."""
+
+    outcome: Outcome
+    cpu_ms: int | None = None
+
+
+class Wrote(NamedTuple):
+    """Output of a job in a thread."""
+
+    stream: str
+    text: str
+
+
 class Asks(NamedTuple):
     """The job asks the runner for something and waits for the answer."""
 
@@ -40,7 +54,7 @@ class Imported(NamedTuple):
     module: str
 
 
-Said = Outcome | Asks | Waits | Progressed | Policy | Imported
+Said = Delivered | Wrote | Asks | Waits | Progressed | Policy | Imported
 """A Policy is what the task declares."""
 
 
@@ -54,11 +68,12 @@ def parse(message: Message) -> Said:
 
 def _parse(message: Message) -> Said:
     match message:
-        case ["outcome", str(result), None]:
-            json.loads(result)
-            return Outcome(result)
-        case ["outcome", None, [str(kind), str(text), str() | None as trace, list(types)]]:
-            return Outcome(failure=Failure(_clean(kind), _clean(text), trace and _clean(trace), tuple(map(str, types))))
+        case ["outcome", result, failure]:
+            return Delivered(_outcome(result, failure))
+        case ["outcome", result, failure, int(cpu_ms)]:
+            return Delivered(_outcome(result, failure), cpu_ms)
+        case ["output", "stdout" | "stderr" as stream, str(text)]:
+            return Wrote(stream, _clean(text))
         case ["ask", "wait", [list(ids), int() | float() | None as timeout]]:
             return Waits([InvocationId(int(one)) for one in ids], timeout)
         case ["ask", str(verb), list(facts)]:
@@ -70,6 +85,16 @@ def _parse(message: Message) -> Said:
         case ["imported", str(module)]:
             return Imported(module)
     raise BadMessage(f"there is no message {message[0]!r} of this form")
+
+
+def _outcome(result: Json, failure: Json) -> Outcome:
+    match result, failure:
+        case str(), None:
+            json.loads(result)
+            return Outcome(result)
+        case None, [str(kind), str(text), str() | None as trace, list(types)]:
+            return Outcome(failure=Failure(_clean(kind), _clean(text), trace and _clean(trace), tuple(map(str, types))))
+    raise BadMessage("an outcome that is neither a result nor a failure")
 
 
 def _clean(text: str) -> str:

@@ -6,7 +6,10 @@ from importlib.metadata import entry_points
 from jobrunner.errors import UsageError
 from jobrunner.runner.base_runner import BaseRunner
 
-OURS = {"process": "jobrunner.runner.process_runner:ProcessRunner"}
+OURS = {
+    "process": "jobrunner.runner.process_runner:ProcessRunner",
+    "thread": "jobrunner.runner.multi_thread_runner:MultiThreadRunner",
+}
 
 
 def load_runner(name: str) -> type[BaseRunner]:

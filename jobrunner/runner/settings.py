@@ -29,10 +29,24 @@ class RunSettings:
     relaxed: bool = False
     output_limit: int = 1 << 20
     max_paused: int | None = None
+    threads: int = 8
+    min_processes: int = 1
+    enforce_max_processes: bool = False
+    idle_timeout: float = 60.0
+    max_tasks_per_child: int | None = None
+    max_memory: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.jobs <= 10_000:
             raise UsageError(f"a runner has at least one slot, and at most 10,000: not {self.jobs}")
+        if not 1 <= self.threads <= 1000:
+            raise UsageError(f"a process has at least one thread, and at most 1,000: not {self.threads}")
+        if not 0 <= self.min_processes <= self.jobs:
+            raise UsageError(
+                f"min_processes is from 0 to the number of processes, {self.jobs}: not {self.min_processes}"
+            )
+        if self.max_tasks_per_child is not None and self.max_tasks_per_child < 1:
+            raise UsageError("max_tasks_per_child must be at least 1")
         if self.max_paused is not None and self.max_paused < 0:
             raise UsageError("max_paused cannot be negative")
         if self.max_jobs is not None and self.max_jobs < 1:

@@ -22,6 +22,7 @@ from jobrunner import kernel
 from jobrunner.channel import Channel
 from jobrunner.errors import ChannelClosed
 from jobrunner.execution import describe
+from jobrunner.runner import output_router
 from jobrunner.runner.stop_signals import wakeup_pipe
 from jobrunner.runner.worker import WORKER_VARIABLE, run_worker, worker_name
 
@@ -47,6 +48,7 @@ class Template:
     def main(self) -> None:
         """Import, say so, and obey until the runner is gone."""
         kernel.adopt_orphans()
+        output_router.install()
         sys.path.insert(0, self._orders.app_dir)
         for module in self._orders.imports:
             self._import(module)

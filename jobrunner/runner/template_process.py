@@ -22,16 +22,16 @@ class TemplateProcess:
     terminal's Ctrl-C does not reach it, and with no descriptor of ours but its end of the channel.
     """
 
-    def __init__(self, token: str, app_dir: Path, imports: tuple[str, ...]) -> None:
+    def __init__(self, environment: dict[str, str], app_dir: Path, imports: tuple[str, ...]) -> None:
         ours, theirs = channel.pair()
         orders = {"channel": theirs.fileno(), "app_dir": str(app_dir), "imports": list(imports)}
-        self._token = token
+        self._token = environment[TOKEN_VARIABLE]
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", _CODE, json.dumps(orders)],
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             start_new_session=True,
-            env={**os.environ, TOKEN_VARIABLE: token, WORKER_VARIABLE: worker_name(0)},
+            env={**os.environ, **environment, WORKER_VARIABLE: worker_name(0)},
         )
         theirs.close()
         self._channel = Channel(ours)

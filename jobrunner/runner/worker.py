@@ -6,14 +6,16 @@ import signal
 import socket
 import sys
 import traceback
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 from jobrunner import execution, kernel
 from jobrunner.channel import Channel
-from jobrunner.context import Current, enter_process
+from jobrunner.context import Current, ProcessLink, enter_process
 from jobrunner.errors import ChannelClosed
 from jobrunner.models import UNDELIVERED, Claimed, Failure, Outcome
 from jobrunner.policy import Policy
+from jobrunner.runner import output_router
+from jobrunner.runner.thread_runner import ThreadRunner
 
 WORKER_VARIABLE = "JOBRUNNER_WORKER"
 """In the environment of a worker and all that it starts: which worker."""
@@ -52,17 +54,14 @@ def _settle(stdout: int, stderr: int, template: int) -> None:
         os.dup2(source, target)
         if source > 2:
             os.close(source)
-    # New objects: the template's know what its own descriptors were, files perhaps.
-    sys.stdout = _writer(1)
-    sys.stderr = _writer(2)
-
-
-def _writer(descriptor: int) -> TextIO:
-    return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    output_router.rebind()
 
 
 def _work(channel: Channel) -> int:
-    _, *facts = channel.receive()
+    verb, *facts = channel.receive()
+    if verb == "pool":
+        ThreadRunner(channel, *facts).main()
+        return 0
     claimed = Claimed(*facts)
     policy = Policy.from_json(claimed.policy)
     if claimed.kind == "function":
@@ -72,7 +71,7 @@ def _work(channel: Channel) -> int:
 
 def run_invocation(claimed: Claimed, policy: Policy, channel: Channel) -> int:
     """Do a function invocation and send its outcome; gives the exit code."""
-    enter_process(Current(claimed.id, claimed.claim, claimed.attempt, channel))
+    enter_process(Current(claimed.id, claimed.claim, claimed.attempt, ProcessLink(channel)))
     before = frozenset(sys.modules)
     try:
         _prepare(claimed, policy)

@@ -2,37 +2,53 @@
 
 import contextlib
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Self
 
 from jobrunner import channel
-from jobrunner.channel import Channel
+from jobrunner.channel import Channel, Message
+from jobrunner.runner.messages import BadMessage
 from jobrunner.runner.running import Running
 
+Descriptors = tuple[int, int, int]
 
-@dataclass(eq=False)
-class WorkerProcess:
-    """It starts with `open`, before the fork, and ends with `close`. `streams` maps descriptors to names."""
 
-    key: int
-    running: Running
-    channel: Channel
-    streams: dict[int, str]
-    pid: int = 0
+class WorkerProcess(ABC):
+    """It starts before its process is forked, and ends with `close`; OSError where no descriptors are left.
 
-    @classmethod
-    def open(cls, key: int, running: Running) -> tuple[Self, contextlib.AbstractContextManager[tuple[int, int, int]]]:
-        """Our side, and a context that lends the worker's three descriptors; OSError where none are left."""
+    `lend` gives the three descriptors of the worker's side, once; `streams` maps ours to their names.
+    """
+
+    def __init__(self, key: int) -> None:
+        self.key = key
+        self.pid = 0
         with contextlib.ExitStack() as opened:
             ours, theirs = channel.pair()
             opened.callback(ours.close)
             opened.callback(theirs.close)
             pipes = [_pipe(opened), _pipe(opened)]
             opened.pop_all()
-        streams = {pipes[0][0]: "stdout", pipes[1][0]: "stderr"}
-        worker = cls(key, running, Channel(ours), streams)
-        return worker, _lend(theirs.detach(), pipes[0][1], pipes[1][1])
+        self.channel = Channel(ours)
+        self.streams = {pipes[0][0]: "stdout", pipes[1][0]: "stderr"}
+        self._theirs = (theirs.detach(), pipes[0][1], pipes[1][1])
+
+    @property
+    @abstractmethod
+    def runnings(self) -> list[Running]:
+        """The attempts that it has in hand."""
+
+    @abstractmethod
+    def addressed(self, message: Message) -> tuple[Running | None, Message, Message]:
+        """Whose message it is (None: of one that is over), what is said, and what an answer begins with."""
+
+    @contextlib.contextmanager
+    def lend(self) -> Iterator[Descriptors]:
+        """The worker's side, closed here when the block ends."""
+        try:
+            yield self._theirs
+        finally:
+            for descriptor in self._theirs:
+                os.close(descriptor)
 
     def close_stream(self, stream: int) -> None:
         """Nothing more comes out of it."""
@@ -46,18 +62,65 @@ class WorkerProcess:
             self.close_stream(stream)
 
 
+class SingleWorker(WorkerProcess):
+    """A process for one attempt."""
+
+    def __init__(self, key: int, running: Running) -> None:
+        super().__init__(key)
+        self.running = running
+
+    @property
+    def runnings(self) -> list[Running]:
+        """The one."""
+        return [self.running]
+
+    def addressed(self, message: Message) -> tuple[Running | None, Message, Message]:
+        """It can only be the one's."""
+        return self.running, message, []
+
+
+class PoolWorker(WorkerProcess):
+    """A process with threads, for many attempts at a time."""
+
+    def __init__(self, key: int, threads: int) -> None:
+        super().__init__(key)
+        self.threads = threads
+        """How many attempts it is to have at a time."""
+        self.grown = threads
+        """How many threads it has: more than `threads` where some wait for results."""
+        self.held: dict[int, Running] = {}
+        self.done = 0
+        self.retiring = False
+        """No more work is placed in it."""
+
+    @property
+    def runnings(self) -> list[Running]:
+        """Those that its threads do, and those that wait."""
+        return list(self.held.values())
+
+    @property
+    def active(self) -> int:
+        """How many attempts are being done, those that wait not counted."""
+        return sum(one.paused_at is None for one in self.held.values())
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more can be placed in it."""
+        return not self.retiring and self.active < self.threads
+
+    def addressed(self, message: Message) -> tuple[Running | None, Message, Message]:
+        """`["of", invocation, claim, ...]`."""
+        match message:
+            case ["of", int(invocation_id), int(claim), *said] if said:
+                running = self.held.get(invocation_id)
+                mine = running if running is not None and running.claimed.claim == claim else None
+                return mine, said, ["reply", invocation_id, claim]
+        raise BadMessage("a message that is nobody's")
+
+
 def _pipe(opened: contextlib.ExitStack) -> tuple[int, int]:
     reader, writer = os.pipe()
     opened.callback(os.close, reader)
     opened.callback(os.close, writer)
     os.set_blocking(reader, False)
     return reader, writer
-
-
-@contextlib.contextmanager
-def _lend(*descriptors: int) -> Iterator[tuple[int, int, int]]:
-    try:
-        yield descriptors[0], descriptors[1], descriptors[2]
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)

@@ -1,0 +1,189 @@
+"""Threads in several processes: for many short jobs, and for those that wait for the network.
+
+Processes are started while queued work exceeds the free threads, and ended when they are idle for long.
+Programs get a process of their own here, too.
+"""
+
+import logging
+import signal
+import time
+from enum import Enum
+from typing import NamedTuple
+
+import psutil
+
+from jobrunner.models import Exit
+from jobrunner.runner.running import Running
+from jobrunner.runner.settings import RunSettings
+from jobrunner.runner.template_runner import TemplateRunner
+from jobrunner.runner.worker_process import PoolWorker, WorkerProcess
+
+_MEMORY_SECONDS = 1.0
+
+log = logging.getLogger("jobrunner.runner")
+
+
+class ProcessState(Enum):
+    """Whether a process has work."""
+
+    ACTIVE = "active"
+    IDLE = "idle"
+
+
+class ProcessStatus(NamedTuple):
+    """A process of threads: when its state last changed (monotonic seconds), how many attempts it does, its state."""
+
+    last_update: float
+    active_count: int
+    state: ProcessState
+
+    def is_idle(self, now: float, idle_timeout: float) -> bool:
+        """Whether it has been idle for longer than `idle_timeout` seconds."""
+        return self.state is ProcessState.IDLE and now - self.last_update > idle_timeout
+
+
+class MultiThreadRunner(TemplateRunner):
+    """Places functions in threads of up to `jobs` processes, `threads` in each."""
+
+    mode = "thread"
+
+    def __init__(self, settings: RunSettings) -> None:
+        super().__init__(settings)
+        self.shared_status: dict[int, ProcessStatus] = {}
+        self._memory_at = 0.0
+
+    @property
+    def max_parallel_slots(self) -> int:
+        """How many invocations at a time: processes times threads."""
+        return self.settings.jobs * self.settings.threads
+
+    @property
+    def processes(self) -> dict[int, PoolWorker]:
+        """The processes of threads, by key."""
+        return {key: worker for key, worker in self._workers.items() if isinstance(worker, PoolWorker)}
+
+    # Scaling
+
+    def _tend(self) -> None:
+        self._update_status()
+        self._scale_up_processes()
+        self._terminate_idle_processes()
+        self._recycle_processes()
+
+    def _update_status(self) -> None:
+        now = time.monotonic()
+        for key, pool in self.processes.items():
+            state = ProcessState.ACTIVE if pool.held else ProcessState.IDLE
+            before = self.shared_status.get(key)
+            since = before.last_update if before is not None and before.state is state else now
+            self.shared_status[key] = ProcessStatus(since, pool.active, state)
+        for key in self.shared_status.keys() - self.processes.keys():
+            del self.shared_status[key]
+
+    def _scale_up_processes(self) -> None:
+        """Keep the least number of processes; more are started where work is placed and no thread is free."""
+        wanted = self.settings.jobs if self.settings.enforce_max_processes else self.settings.min_processes
+        if not self._is_stopping:
+            for _ in range(wanted - self._serving):
+                self._spawn_thread_runner_process()
+
+    def _terminate_idle_processes(self) -> None:
+        """End what has been idle for too long, never below the least number."""
+        now = time.monotonic()
+        least = self.settings.jobs if self.settings.enforce_max_processes else self.settings.min_processes
+        for key, pool in self.processes.items():
+            status = self.shared_status.get(key)
+            is_idle = status is not None and status.is_idle(now, self.settings.idle_timeout)
+            if is_idle and not pool.retiring and not pool.held and self._serving > least:
+                self._retire(pool, "idle")
+
+    def _recycle_processes(self) -> None:
+        """Retire those that have done enough, or grown too large; end them when their last job is over."""
+        now = time.monotonic()
+        weigh = self.settings.max_memory is not None and now - self._memory_at >= _MEMORY_SECONDS
+        self._memory_at = now if weigh else self._memory_at
+        for pool in self.processes.values():
+            most = self.settings.max_tasks_per_child
+            if not pool.retiring and most is not None and pool.done + len(pool.held) >= most:
+                self._retire(pool, f"{most} jobs done")
+            if weigh and not pool.retiring and _resident(pool.pid) > (self.settings.max_memory or 0):
+                self._retire(pool, "its memory is above the limit")
+
+    def _retire(self, pool: PoolWorker, why: str) -> None:
+        log.debug("process %d takes no more work: %s", pool.pid, why)
+        pool.retiring = True
+        self._end_if_empty(pool)
+
+    def _end_if_empty(self, pool: PoolWorker) -> None:
+        if pool.retiring and not pool.held:
+            self._tell(pool, "end")
+
+    @property
+    def _serving(self) -> int:
+        return sum(not pool.retiring for pool in self.processes.values())
+
+    # Placing
+
+    def _start(self, running: Running) -> None:
+        if running.claimed.kind != "function":
+            self._start_process(running)
+            return
+        pool = self._pool_with_room() or self._spawn_thread_runner_process()
+        pool.held[running.claimed.id] = running
+        self._tell(pool, "do", *running.claimed)
+
+    def _pool_with_room(self) -> PoolWorker | None:
+        """The busiest that has a free thread, so that the others get idle and can end."""
+        having_room = [pool for pool in self.processes.values() if pool.has_room]
+        return max(having_room, key=lambda pool: pool.active, default=None)
+
+    def _spawn_thread_runner_process(self) -> PoolWorker:
+        pool = PoolWorker(self._next_key, self.settings.threads)
+        self._spawn(pool, "pool", self.settings.threads)
+        return pool
+
+    def _delivered(self, worker: WorkerProcess, running: Running, cpu_ms: int | None) -> None:
+        if isinstance(worker, PoolWorker):
+            del worker.held[running.claimed.id]
+            worker.done += 1
+            running.exit = Exit(worker.pid, cpu_ms=cpu_ms)
+            self._conclude(running)
+            self._end_if_empty(worker)
+
+    # Signals to threads
+
+    def _signal(self, running: Running, number: int) -> None:
+        worker = self._worker_of(running)
+        if isinstance(worker, PoolWorker):
+            self._signal_thread(worker, running, number)
+        elif worker is not None:
+            self._signal_process(worker, number)
+
+    def _signal_thread(self, pool: PoolWorker, running: Running, number: int) -> None:
+        """TERM is an exception in the thread. KILL ends the process, once the other jobs in it are over."""
+        if number == signal.SIGTERM:
+            self._tell(pool, "interrupt", running.claimed.id, running.claimed.claim)
+        if number == signal.SIGKILL:
+            pool.retiring = True
+            if all(one.stopped is not None for one in pool.held.values()):
+                self._signal_process(pool, signal.SIGKILL)
+
+    def _pause_waiting_process(self, running: Running) -> None:
+        """A thread that waits just waits; another takes its place, so that its slot is free."""
+        worker = self._worker_of(running)
+        if not isinstance(worker, PoolWorker):
+            self._signal(running, signal.SIGSTOP)
+        elif worker.grown < worker.threads + len(worker.held) - worker.active:
+            worker.grown += 1
+            self._tell(worker, "more")
+
+    def _resume_waiting_process(self, running: Running) -> None:
+        if not isinstance(self._worker_of(running), PoolWorker):
+            self._signal(running, signal.SIGCONT)
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss) if pid else 0
+    except psutil.Error:
+        return 0

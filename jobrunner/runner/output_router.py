@@ -1,0 +1,106 @@
+"""Standard output and error that know whose they are: a thread that does a job writes to its own job's log.
+
+It is put in place before the task modules are imported, since handlers of `logging` keep the stream that
+they found then. Outside of such a thread it is an ordinary line-buffered stream.
+"""
+
+import io
+import os
+import sys
+from typing import Any, Protocol, cast
+
+from jobrunner.context import find_current
+
+
+class Routed(Protocol):
+    """A link that takes output."""
+
+    def output(self, stream: str, text: str) -> None:
+        """Some output of the job that this link belongs to."""
+
+
+class OutputRouter(io.TextIOBase):
+    """Stands in for sys.stdout or sys.stderr."""
+
+    def __init__(self, name: str, descriptor: int) -> None:
+        self._name = name
+        self._descriptor = descriptor
+        self.rebind()
+
+    def rebind(self) -> None:
+        """The descriptor is another file by now: begin with an empty buffer."""
+        self._own = open(  # noqa: SIM115 - it lives as long as the process
+            self._descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
+        )
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """UTF-8, whatever the locale."""
+        return "utf-8"
+
+    @property
+    def errors(self) -> str:  # type: ignore[override]
+        """What cannot be encoded is written out."""
+        return "backslashreplace"
+
+    @property
+    def buffer(self) -> Any:
+        """For those who write bytes."""
+        return self._own.buffer if self._link() is None else _Bytes(self)
+
+    def write(self, text: str) -> int:
+        """Write to the job's log, or to the descriptor."""
+        link = self._link()
+        if link is None:
+            return self._own.write(text)
+        link.output(self._name, str(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is held back for a job's log."""
+        self._own.flush()
+
+    def fileno(self) -> int:
+        """The descriptor below, which is the whole process's."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """Whether the descriptor below is a terminal."""
+        return os.isatty(self._descriptor)
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def _link(self) -> Routed | None:
+        current = find_current()
+        link = current.link if current is not None else None
+        return cast(Routed, link) if hasattr(link, "output") else None
+
+
+class _Bytes(io.RawIOBase):
+    """What `sys.stdout.buffer` is in a thread that does a job."""
+
+    def __init__(self, router: OutputRouter) -> None:
+        self._router = router
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        taken = bytes(data)
+        self._router.write(taken.decode("utf-8", "backslashreplace"))
+        return len(taken)
+
+
+def install() -> None:
+    """Put routers in the place of this process's standard streams."""
+    sys.stdout = cast(Any, OutputRouter("stdout", 1))
+    sys.stderr = cast(Any, OutputRouter("stderr", 2))
+
+
+def rebind() -> None:
+    """After a fork, once the descriptors are the worker's own."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, OutputRouter):
+            stream.rebind()

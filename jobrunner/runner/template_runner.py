@@ -1,0 +1,242 @@
+"""What all runners share whose workers are forked from a template: its life, and the hearing of workers."""
+
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from jobrunner.errors import ChannelClosed, JobRunnerError
+from jobrunner.models import Exit
+from jobrunner.policy import Policy
+from jobrunner.runner import journal, messages
+from jobrunner.runner.base_runner import BaseRunner
+from jobrunner.runner.messages import BadMessage
+from jobrunner.runner.running import Running
+from jobrunner.runner.settings import RunSettings
+from jobrunner.runner.template_process import TemplateProcess
+from jobrunner.runner.worker_process import SingleWorker, WorkerProcess
+
+_READ = 1 << 18
+_TOO_SOON_SECONDS = 2.0
+_MANY_DEATHS = 5
+
+log = logging.getLogger("jobrunner.runner")
+
+
+class TemplateRunner(BaseRunner):
+    """Owns a template and the workers that it forks."""
+
+    def __init__(self, settings: RunSettings) -> None:
+        super().__init__(settings)
+        self._workers: dict[int, WorkerProcess] = {}
+        self._preloaded: set[str] = set()
+        self._next_key = 1
+        self._deaths = 0
+
+    @staticmethod
+    def mem_compatible() -> bool:
+        """False: jobs run in processes, with memory of their own."""
+        return False
+
+    @property
+    def runner_args(self) -> dict[str, str]:
+        """What every process of this runner finds in its environment."""
+        return {"JOBRUNNER_RUNNER": self.token, "JOBRUNNER_DB": str(self.settings.database)}
+
+    def get_active_child_runner_ids(self) -> list[str]:
+        """The workers that are alive, each as runner:pid."""
+        return [f"{self._registration.id}:{worker.pid}" for worker in self._workers.values() if worker.pid]
+
+    # The template
+
+    def _on_start(self) -> None:
+        self._start_template()
+        while (message := self._first_word())[0] != "ready":
+            _, module, why, traceback = message
+            raise JobRunnerError(f"--import {module} failed: {why}\n{traceback or ''}".rstrip())
+
+    def _first_word(self) -> list[Any]:
+        try:
+            return self._template.receive()
+        except ChannelClosed:
+            raise JobRunnerError("the template process ended while it imported the task modules") from None
+
+    def _start_template(self) -> None:
+        self._template = TemplateProcess(self.runner_args, self.settings.app_dir, self.settings.imports)
+        self._template_started = time.monotonic()
+        self._listen(self._template.fileno(), lambda _: self._hear_template())
+
+    def _hear_template(self) -> None:
+        try:
+            for verb, *facts in self._template.read():
+                _TEMPLATE_VERBS[verb](self, *facts)
+        except ChannelClosed:
+            self._replace_template()
+
+    def _replace_template(self) -> None:
+        """The template died, and its workers with it: sweep up, give the work back, start another."""
+        lived = time.monotonic() - self._template_started
+        self._deaths = self._deaths + 1 if lived < _TOO_SOON_SECONDS else 1
+        self._ignore(self._template.fileno())
+        self._template.close()
+        log.error("the template process %d died, and %d workers with it", self._template.pid, len(self._workers))
+        for worker in list(self._workers.values()):
+            self._exited(worker.key, worker.pid, None, int(signal.SIGKILL), None, None)
+        if self._deaths >= _MANY_DEATHS:
+            raise JobRunnerError("the template process dies again and again right after its start")
+        self._start_template()
+
+    def _on_stop(self) -> None:
+        if hasattr(self, "_template"):
+            self._template.close()
+        for worker in list(self._workers.values()):
+            self._forget(worker)
+        self._workers.clear()
+
+    # Workers
+
+    def _spawn(self, worker: WorkerProcess, *first: Any) -> None:
+        """Have the worker forked, with its first message on its way."""
+        self._next_key += 1
+        self._workers[worker.key] = worker
+        self._listen(worker.channel.fileno(), partial(self._hear_worker, worker))
+        for stream in worker.streams:
+            self._listen(stream, partial(self._take_output, worker, stream))
+        with worker.lend() as descriptors:
+            self._tell(worker, *first)
+            try:
+                self._template.spawn(worker.key, descriptors)
+            except OSError:
+                self._workers.pop(worker.key)
+                self._forget(worker)
+                raise
+
+    def _start_process(self, running: Running) -> None:
+        """A process for this attempt alone."""
+        self._spawn(SingleWorker(self._next_key, running), "do", *running.claimed)
+
+    def _worker_of(self, running: Running) -> WorkerProcess | None:
+        return next((worker for worker in self._workers.values() if running in worker.runnings), None)
+
+    def _signal_process(self, worker: WorkerProcess, number: int) -> None:
+        with contextlib.suppress(ChannelClosed):  # the template is gone, and its workers with it
+            self._template.signal(worker.key, number)
+
+    def _tell(self, worker: WorkerProcess, *message: Any) -> None:
+        if worker.channel.fileno() in self._selector.get_map():
+            worker.channel.post(*message)
+            self._listen_for_room(worker.channel.fileno(), wanted=worker.channel.has_more_to_send)
+
+    # Hearing the template
+
+    def _forked(self, key: int, pid: int) -> None:
+        worker = self._workers[key]
+        worker.pid = pid
+        for running in worker.runnings:
+            journal.started(running.claimed, pid)
+
+    def _not_forked(self, key: int, why: str) -> None:
+        log.error("no process can be forked: %s", why)
+        worker = self._workers.pop(key)
+        self._forget(worker)
+        for running in worker.runnings:
+            self._give_back(running)
+
+    def _exited(self, key: int, pid: int, *facts: Any) -> None:
+        worker = self._workers.pop(key)
+        self._hear_worker(worker, 0)
+        for stream in list(worker.streams):
+            self._take_output(worker, stream, 0)
+        self._forget(worker)
+        for running in worker.runnings:
+            running.exit = Exit(pid, *facts, shared=len(worker.runnings) > 1)
+            self._conclude(running)
+
+    def _import_failed(self, module: str, why: str, _: str | None) -> None:
+        log.error("%s cannot be imported any more: %s", module, why)
+
+    # Hearing a worker
+
+    def _hear_worker(self, worker: WorkerProcess, _: int) -> None:
+        if worker.channel.fileno() not in self._selector.get_map():
+            return
+        try:
+            if worker.channel.has_more_to_send:
+                worker.channel.flush()
+                self._listen_for_room(worker.channel.fileno(), wanted=worker.channel.has_more_to_send)
+            for message in worker.channel.read():
+                running, said, answer = worker.addressed(message)
+                if running is not None:
+                    self._heed(worker, running, messages.parse(said), partial(self._tell, worker, *answer))
+        except ChannelClosed:
+            self._ignore(worker.channel.fileno())
+        except BadMessage as error:
+            log.error("process %d is killed: a job of it wrote into its channel: %s", worker.pid, error)
+            self._ignore(worker.channel.fileno())
+            self._signal_process(worker, signal.SIGKILL)
+
+    def _heed(self, worker: WorkerProcess, running: Running, said: messages.Said, reply: Callable[..., None]) -> None:
+        match said:
+            case messages.Delivered(outcome, cpu_ms):
+                running.outcome = outcome
+                self._delivered(worker, running, cpu_ms)
+            case messages.Asks(verb, facts):
+                self._recorder.asked(running, reply, verb, facts)
+            case messages.Waits(ids, timeout):
+                self._waiting_for_results(running, ids, reply, timeout)
+            case messages.Progressed(fraction, text):
+                self._recorder.progress(running, fraction, text)
+            case messages.Wrote(stream, text):
+                running.capture.add(stream, text.encode())
+            case Policy():
+                running.declare(said)
+            case messages.Imported(module):
+                self._preload(module)
+
+    def _delivered(self, worker: WorkerProcess, running: Running, cpu_ms: int | None) -> None:
+        """The outcome has come; a process for one attempt is over only when it is reaped."""
+
+    def _preload(self, module: str) -> None:
+        if module not in self._preloaded:
+            self._preloaded.add(module)
+            self._template.preload(module)
+
+    def _take_output(self, worker: WorkerProcess, stream: int, _: int) -> None:
+        while stream in worker.streams:
+            try:
+                data = os.read(stream, _READ)
+            except BlockingIOError:
+                return
+            if not data:
+                self._ignore(stream)
+                worker.close_stream(stream)
+                return
+            self._wrote(worker, worker.streams[stream], data)
+            if len(data) < _READ:
+                return
+
+    def _wrote(self, worker: WorkerProcess, stream: str, data: bytes) -> None:
+        """Output of the process itself; where it does several jobs, nobody can tell whose it is."""
+        if len(worker.runnings) == 1:
+            worker.runnings[0].capture.add(stream, data)
+        else:
+            log.info("process %d %s: %s", worker.pid, stream, journal.shown(data))
+
+    def _forget(self, worker: WorkerProcess) -> None:
+        for descriptor in (worker.channel.fileno(), *worker.streams):
+            if descriptor in self._selector.get_map():
+                self._ignore(descriptor)
+        worker.close()
+
+
+_TEMPLATE_VERBS: dict[str, Callable[..., None]] = {
+    "ready": lambda *_: None,
+    "forked": TemplateRunner._forked,
+    "not_forked": TemplateRunner._not_forked,
+    "exit": TemplateRunner._exited,
+    "import_failed": TemplateRunner._import_failed,
+}

@@ -1,0 +1,174 @@
+"""The inside of a worker process with many threads: each does one invocation at a time, all share the channel.
+
+The main thread reads what the runner says; a thread that asks something waits for its answer alone.
+Messages from here are those of a process worker, behind `"of", invocation, claim`.
+"""
+
+import contextlib
+import ctypes
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+from jobrunner import execution
+from jobrunner.channel import Channel
+from jobrunner.context import Current, enter, leave
+from jobrunner.errors import ChannelClosed
+from jobrunner.models import Claimed, Failure, Json, Outcome
+
+
+class JobInterrupted(BaseException):
+    """Raised inside a job's thread when it is cancelled, has run for too long, or its runner stops."""
+
+
+class ThreadLink:
+    """The link of one job in a thread: what it says carries its name."""
+
+    def __init__(self, channel: Channel, claimed: Claimed) -> None:
+        self._channel = channel
+        self._claimed = claimed
+        self._answers: queue.SimpleQueue[Json] = queue.SimpleQueue()
+        self._asking = threading.Lock()
+
+    def send(self, *message: Json) -> None:
+        """Say something that needs no answer."""
+        self._channel.send("of", self._claimed.id, self._claimed.claim, *message)
+
+    def ask(self, verb: str, facts: list[Json]) -> Json:
+        """Ask and wait; the other threads go on, and the runner fills this one's slot meanwhile."""
+        with self._asking:
+            self.send("ask", verb, facts)
+            while True:
+                # In short waits: an exception raised in this thread is seen only between them.
+                with contextlib.suppress(queue.Empty):
+                    return self._answers.get(timeout=0.2)
+
+    def answered(self, answer: Json) -> None:
+        """The runner's answer has come."""
+        self._answers.put(answer)
+
+    def output(self, stream: str, text: str) -> None:
+        """Some output of this job."""
+        self.send("output", stream, text)
+
+
+class Work:
+    """One invocation in this process, from its arrival to its outcome."""
+
+    def __init__(self, channel: Channel, claimed: Claimed) -> None:
+        self.claimed = claimed
+        self.link = ThreadLink(channel, claimed)
+        self._lock = threading.Lock()
+        self._thread: int | None = None
+        self._interrupted = False
+
+    def interrupt(self) -> None:
+        """Raise JobInterrupted in its thread at the next bytecode; before its start, at its start."""
+        with self._lock:
+            self._interrupted = True
+            if self._thread is not None:
+                _raise_in(self._thread, ctypes.py_object(JobInterrupted))
+
+    def perform(self) -> None:
+        """Do it in this thread and send its outcome."""
+        token = enter(Current(self.claimed.id, self.claimed.claim, self.claimed.attempt, self.link))
+        started = time.thread_time()
+        try:
+            outcome = self._guarded()
+        finally:
+            leave(token)
+        self.link.send("outcome", outcome.result, outcome.failure, round(1000 * (time.thread_time() - started)))
+
+    def _guarded(self) -> Outcome:
+        # The exception can strike at any bytecode until it is withdrawn: nothing after that may be lost to it.
+        outcome = Outcome(failure=Failure("JobInterrupted", "interrupted before it began"))
+        try:
+            with self._lock:
+                self._thread = threading.get_ident()
+            if not self._interrupted:
+                outcome = self._do()
+            self._withdraw()
+        except JobInterrupted:
+            self._withdraw()
+        return outcome
+
+    def _withdraw(self) -> None:
+        with self._lock:
+            if self._thread is not None:
+                _raise_in(self._thread, None)
+            self._thread = None
+
+    def _do(self) -> Outcome:
+        try:
+            found = execution.find(self.claimed.task)
+        except BaseException as error:  # importing a user's module may raise anything
+            return Outcome(failure=execution.describe(error))
+        if found.policy is not None:
+            self.link.send("declared", found.policy)
+        return execution.perform(found.function, execution.load_args(self.claimed.args or "{}"))
+
+
+def _raise_in(thread: int, exception: "ctypes.py_object[type[BaseException]] | None") -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), exception)
+
+
+class ThreadRunner:
+    """It starts with a channel to its runner, and ends when the runner says so or is gone."""
+
+    def __init__(self, channel: Channel, threads: int) -> None:
+        self._channel = channel
+        self._waiting: queue.SimpleQueue[Work] = queue.SimpleQueue()
+        self._works: dict[int, Work] = {}
+        self._threads = [threading.Thread(target=self._live, daemon=True) for _ in range(threads)]
+
+    def main(self) -> None:
+        """Hand out what comes in; returns when it is told to end."""
+        for thread in self._threads:
+            thread.start()
+        with contextlib.suppress(ChannelClosed):
+            while True:
+                verb, *facts = self._channel.receive()
+                if verb == "end":
+                    return
+                _VERBS[verb](self, *facts)
+
+    def _do(self, *facts: Json) -> None:
+        work = Work(self._channel, Claimed(*facts))
+        self._works[work.claimed.id] = work
+        self._waiting.put(work)
+
+    def _reply(self, invocation_id: int, claim: int, *answer: Json) -> None:
+        work = self._works.get(invocation_id)
+        if work is not None and work.claimed.claim == claim:
+            work.link.answered(list(answer))
+
+    def _interrupt(self, invocation_id: int, claim: int) -> None:
+        work = self._works.get(invocation_id)
+        if work is not None and work.claimed.claim == claim:
+            work.interrupt()
+
+    def _more_threads(self) -> None:
+        # One waits for a result and has given its slot back: another takes its place.
+        thread = threading.Thread(target=self._live, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _live(self) -> None:
+        while True:
+            work = self._waiting.get()
+            try:
+                work.perform()
+            except ChannelClosed:
+                return
+            finally:
+                if self._works.get(work.claimed.id) is work:
+                    del self._works[work.claimed.id]
+
+
+_VERBS: dict[str, Callable[..., None]] = {
+    "do": ThreadRunner._do,
+    "reply": ThreadRunner._reply,
+    "interrupt": ThreadRunner._interrupt,
+    "more": ThreadRunner._more_threads,
+}

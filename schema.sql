@@ -24,7 +24,7 @@ PRAGMA user_version = 1;              -- the schema's version; jobrunner/migrati
 -- The law of statuses -----------------------------------------------------------------------------
 --
 --   scheduled  its time has not come: a delay, or a retry that waits
---   blocked    held by hand, or it waits for others
+--   blocked    held by hand, or its concurrency limit is reached
 --   pending    may be claimed
 --   running    a runner's worker does it
 --   paused     it waits for results of others; its process is stopped; it holds no slot
@@ -101,6 +101,10 @@ CREATE TABLE jr_invocation (
     claim       INTEGER NOT NULL DEFAULT 0,          -- the fence
     attempt     INTEGER NOT NULL DEFAULT 0,          -- attempts spent; what retries are counted in
     crashes     INTEGER NOT NULL DEFAULT 0,          -- +1 at each claim, -1 at each outcome that is not a crash
+    hold        INTEGER NOT NULL DEFAULT 0,          -- 1: blocked by hand, until somebody lets it go
+    limit_key   TEXT,                                -- what its concurrency limit counts: equal keys share the limit
+    limit_size  INTEGER,                             -- how many of the key may be started at a time
+    limit_drop  INTEGER NOT NULL DEFAULT 0,          -- 1: over the limit it is cancelled, not blocked
     waiters     INTEGER NOT NULL DEFAULT 0,          -- how many paused ones wait for this one: they make it urgent
     cancel_at   INTEGER,                             -- somebody asked a started one to stop
     reason      TEXT,                                -- why the status is what it is
@@ -116,6 +120,8 @@ CREATE TABLE jr_invocation (
         CHECK (args IS NULL OR (json_valid(args) AND substr(ltrim(args), 1, 1) IN ('{', '['))),
     CONSTRAINT "policy must be a JSON object" CHECK (policy IS NULL OR json_type(policy) = 'object'),
     CONSTRAINT "a scheduled job has a time" CHECK (status <> 'scheduled' OR run_at IS NOT NULL),
+    CONSTRAINT "a concurrency limit has a key, and lets at least one run"
+        CHECK ((limit_key IS NULL) = (limit_size IS NULL) AND (limit_size IS NULL OR limit_size > 0)),
     CONSTRAINT "a started job has a runner" CHECK (runner IS NOT NULL OR claim = 0),
     CONSTRAINT "a finished job has a time of its end, and only a finished one"
         CHECK ((finished_at IS NOT NULL)
@@ -126,7 +132,9 @@ CREATE TABLE jr_invocation (
 -- delayed or blocked rows.
 CREATE INDEX jr_pending    ON jr_invocation(queue, waiters DESC, priority DESC, id) WHERE status = 'pending';
 CREATE INDEX jr_scheduled  ON jr_invocation(run_at)                   WHERE status = 'scheduled';
-CREATE INDEX jr_blocked    ON jr_invocation(id)                       WHERE status = 'blocked';
+CREATE INDEX jr_blocked    ON jr_invocation(limit_key, hold, waiters DESC, priority DESC, id) WHERE status = 'blocked';
+CREATE INDEX jr_limited    ON jr_invocation(limit_key)
+    WHERE limit_key IS NOT NULL AND (status = 'running' OR status = 'paused' OR status = 'resumed');
 CREATE INDEX jr_live       ON jr_invocation(runner, id)
     WHERE status = 'running' OR status = 'paused' OR status = 'resumed';
 CREATE INDEX jr_expiring   ON jr_invocation(expires_at)

@@ -68,7 +68,10 @@ def _row(request: Request, now: int) -> tuple[Value, ...]:
         now,
         request.run_at,
         request.expires_at,
-        "held" if request.hold else None,
+        request.hold,
+        request.limit_key,
+        request.limit_size,
+        request.limit_drop,
     )
 
 
@@ -77,8 +80,15 @@ def claim(database: Database, runner: RunnerId, queues: Sequence[str], limit: in
     names = list(queues) or [row[0] for row in database.query("queues_with_pending")]
     if not names:
         return []
-    rows = database.query("claim", runner=runner, queues=json.dumps(names), limit=limit, now=now_ms())
-    return sorted((Claimed(*row) for row in rows), key=lambda one: (-one.waiters, -one.priority, one.id))
+    claimed: list[Claimed] = []
+    while len(claimed) < limit:
+        rows = database.query(
+            "claim", runner=runner, queues=json.dumps(names), limit=limit - len(claimed), now=now_ms()
+        )
+        claimed += [Claimed(*row) for status, *row in rows if status == Status.RUNNING]
+        if len(rows) == len([row for row in rows if row[0] == Status.RUNNING]):
+            break  # nothing was parked that others stood behind
+    return sorted(claimed, key=lambda one: (-one.waiters, -one.priority, one.id))
 
 
 def argument(database: Database, invocation_id: InvocationId) -> str:

@@ -10,6 +10,7 @@ Json = Any
 """What json.loads gives: None, bool, int, float, str, list or dict of these."""
 
 Kind = Literal["function", "command", "shell"]
+OverLimit = Literal["block", "drop"]
 IfExists = Literal["skip", "replace", "error"]
 StopReason = Literal["timeout", "cancel", "shutdown", "not_started"]
 
@@ -33,6 +34,9 @@ class Request(NamedTuple):
     policy: str | None = None
     hold: bool = False
     parent: int | None = None
+    limit_key: str | None = None
+    limit_size: int | None = None
+    limit_drop: bool = False
 
 
 class Claimed(NamedTuple):
@@ -50,6 +54,7 @@ class Claimed(NamedTuple):
     priority: int
     started_at: int
     waiters: int = 0
+    limit_key: str | None = None
 
 
 class Failure(NamedTuple):

@@ -1,5 +1,6 @@
 """How a task is enqueued and done, as users write it; what of it is kept with the invocation is its Policy."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -7,7 +8,7 @@ from string import Formatter
 from typing import Any, TypedDict
 
 from jobrunner.errors import UsageError
-from jobrunner.models import IfExists, Json, Kind, Request
+from jobrunner.models import IfExists, Json, Kind, OverLimit, Request
 from jobrunner.policy import OnCrash, Policy, Retry
 from jobrunner.times import Duration, duration_ms, instant_ms, now_ms
 
@@ -29,6 +30,9 @@ class OptionWords(TypedDict, total=False):
     env: Mapping[str, str]
     label: str | None
     hold: bool
+    concurrency: int | None
+    concurrency_key: str | None
+    over_limit: OverLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,10 @@ class Options:
 
     `delay` and `at` say when it may start, `expires` (a duration from now, or a time) until when it must
     have started. `unique` is a key that at most one unfinished invocation holds; `{name}` in it stands for
-    an argument. `retry` is a number of attempts or a `Retry`. `timeout` bounds each attempt.
+    an argument. At most `concurrency` jobs of a task are started at a time, or of those whose `concurrency_key`
+    is the same: `"{account}"` counts by an argument, `"{*}"` by all of them, and a key without a `{` is shared
+    with other tasks. What is over the limit is blocked until there is room, or, with `over_limit="drop"`,
+    cancelled. `retry` is a number of attempts or a `Retry`. `timeout` bounds each attempt.
     """
 
     queue: str = "default"
@@ -54,6 +61,9 @@ class Options:
     env: Mapping[str, str] = field(default_factory=dict)
     label: str | None = None
     hold: bool = False
+    concurrency: int | None = None
+    concurrency_key: str | None = None
+    over_limit: OverLimit = "block"
 
     def __post_init__(self) -> None:
         queue: object = self.queue
@@ -66,6 +76,12 @@ class Options:
             raise UsageError("either a delay or a time, not both")
         if self.if_exists not in ("skip", "replace", "error"):
             raise UsageError(f"if_exists is 'skip', 'replace' or 'error', not {self.if_exists!r}")
+        if self.concurrency is not None and self.concurrency < 1:
+            raise UsageError(f"concurrency is at least 1, not {self.concurrency}")
+        if self.concurrency_key is not None and self.concurrency is None:
+            raise UsageError("a concurrency_key needs concurrency=N: how many of it may run at a time")
+        if self.over_limit not in ("block", "drop"):
+            raise UsageError(f"over_limit is 'block' or 'drop', not {self.over_limit!r}")
         # What cannot be meant is refused where it is said, not where it is first used.
         self.policy()
         self._run_at(0)
@@ -100,6 +116,9 @@ class Options:
             label=self.label,
             policy=self.policy().to_json(),
             hold=self.hold,
+            limit_key=None if self.concurrency is None else limit_key(task, self.concurrency_key, named),
+            limit_size=self.concurrency,
+            limit_drop=self.over_limit == "drop",
         )
 
     def _run_at(self, now: int) -> int | None:
@@ -113,6 +132,16 @@ class Options:
         return instant_ms(self.expires) if isinstance(self.expires, datetime) else now + duration_ms(self.expires)
 
 
+def limit_key(task: str, template: str | None, named: Json) -> str:
+    """What a concurrency limit counts: the task, the task with some arguments, or a name that tasks share."""
+    if template is None:
+        return task
+    if "{" not in template:
+        return template
+    everything = json.dumps(named, sort_keys=True, ensure_ascii=False)
+    return f"{task} " + everything.join(unique_key(part, named) for part in template.split("{*}"))
+
+
 def unique_key(template: str, named: Json) -> str:
     """The key with the arguments filled in; only plain names, no attributes or indices."""
     values = named if isinstance(named, dict) else {}
@@ -121,6 +150,6 @@ def unique_key(template: str, named: Json) -> str:
         parts.append(literal)
         if name is not None:
             if name not in values:
-                raise UsageError(f"the unique key {template!r} names {name!r}, which is no argument of this call")
+                raise UsageError(f"the key {template!r} names {name!r}, which is no argument of this call")
             parts.append(str(values[name]))
     return "".join(parts)

@@ -118,6 +118,8 @@ def record(database: Database, ended: Ended, runner: RunnerId) -> Verdict | None
         if not _move(database, ended, verdict):
             return None
         drop_edges(database, ended.claimed.id)
+        if ended.claimed.limit_key is not None:
+            database.query("unblock", key=ended.claimed.limit_key, now=now_ms())
         if verdict.status is Status.SUCCESS and ended.outcome and ended.outcome.result not in (None, "null"):
             database.query("put_result", id=ended.claimed.id, value=ended.outcome.result)
         _put_attempt(database, ended, verdict, runner)

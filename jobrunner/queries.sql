@@ -8,8 +8,8 @@ SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version 
 
 -- name: enqueue
 INSERT INTO jr_invocation(status, queue, priority, kind, task, args, policy, label, unique_key, parent,
-                          created_at, run_at, expires_at, reason)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+                          created_at, run_at, expires_at, hold, limit_key, limit_size, limit_drop)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: last_id
 -- Inside a write transaction new rows get the numbers that follow it, one by one.
@@ -36,18 +36,46 @@ WITH RECURSIVE name(queue) AS (
 SELECT queue FROM name WHERE queue IS NOT NULL;
 
 -- name: claim
--- The best `limit` of each queue, then the best of all: what others wait for first, by how many they are, then priority, then age.
+-- The best `limit` of each queue, then the best of all: what others wait for first, by how many they are, then
+-- priority, then age. Each of these is looked at once: it becomes running, or, where its limit is reached,
+-- blocked or cancelled, and so makes room for those behind it.
 UPDATE jr_invocation
-   SET status = 'running', claim = claim + 1, attempt = attempt + 1, crashes = crashes + 1,
-       runner = :runner, started_at = :now, changed_at = :now, reason = NULL
- WHERE id IN (
-    SELECT best.id
+   SET status = picked.next,
+       claim = claim + (picked.next = 'running'), attempt = attempt + (picked.next = 'running'),
+       crashes = crashes + (picked.next = 'running'),
+       runner = CASE WHEN picked.next = 'running' THEN :runner ELSE runner END,
+       started_at = CASE WHEN picked.next = 'running' THEN :now ELSE started_at END,
+       finished_at = CASE WHEN picked.next = 'cancelled' THEN :now END,
+       changed_at = :now, reason = CASE WHEN picked.next <> 'running' THEN 'concurrency' END
+  FROM (
+    SELECT best.id,
+           CASE WHEN best.limit_key IS NULL
+                  OR row_number() OVER (PARTITION BY best.limit_key
+                                        ORDER BY best.waiters DESC, best.priority DESC, best.id)
+                   + (SELECT count(*) FROM jr_invocation AS holder
+                       WHERE holder.limit_key = best.limit_key AND holder.limit_key IS NOT NULL
+                         AND (holder.status = 'running' OR holder.status = 'paused' OR holder.status = 'resumed'))
+                  <= best.limit_size THEN 'running'
+                WHEN best.limit_drop THEN 'cancelled' ELSE 'blocked' END AS next
       FROM json_each(:queues) AS queue CROSS JOIN jr_invocation AS best
         ON best.id IN (SELECT id FROM jr_invocation
                         WHERE status = 'pending' AND queue = queue.value
                         ORDER BY waiters DESC, priority DESC, id LIMIT :limit)
-     ORDER BY best.waiters DESC, best.priority DESC, best.id LIMIT :limit)
-RETURNING id, claim, attempt, crashes, kind, task, args, policy, queue, priority, started_at, waiters;
+     ORDER BY best.waiters DESC, best.priority DESC, best.id LIMIT :limit) AS picked
+ WHERE jr_invocation.id = picked.id
+RETURNING status, id, claim, attempt, crashes, kind, task, args, policy, queue, priority, started_at, waiters, limit_key;
+
+-- name: unblock
+-- As many of the key as there are places again, the best first; the claim looks at them once more.
+UPDATE jr_invocation SET status = 'pending', changed_at = :now, reason = NULL
+ WHERE id IN (
+    SELECT id FROM jr_invocation WHERE status = 'blocked' AND limit_key = :key AND hold = 0
+     ORDER BY waiters DESC, priority DESC, id
+     LIMIT max(0, (SELECT coalesce(max(limit_size), 0) FROM jr_invocation WHERE status = 'blocked' AND limit_key = :key AND hold = 0)
+                - (SELECT count(*) FROM jr_invocation
+                    WHERE limit_key = :key AND limit_key IS NOT NULL
+                      AND (status = 'running' OR status = 'paused' OR status = 'resumed'))))
+RETURNING id;
 
 -- name: next_due
 -- The two next moments at which the clock alone changes a status.
@@ -187,7 +215,7 @@ SELECT id, claim FROM jr_invocation
 -- All budgets anew; the claim number goes on, since it is the fence.
 UPDATE jr_invocation
    SET status = 'pending', changed_at = :now, reason = :reason, attempt = 0, crashes = 0, cancel_at = NULL,
-       finished_at = NULL, expires_at = NULL, run_at = NULL, waiters = 0
+       finished_at = NULL, expires_at = NULL, run_at = NULL, waiters = 0, hold = 0
  WHERE id IN (SELECT value FROM json_each(:ids))
    AND (status = 'failed' OR status = 'cancelled' OR status = 'expired' OR status = 'success' OR status = 'blocked'
         OR status = 'scheduled')
@@ -228,7 +256,8 @@ SELECT id, mode, slots, queues, host, pid, token, started_at, heartbeat_at, stop
   FROM jr_runner WHERE stopped_at IS NULL AND id <> :runner;
 
 -- name: held_by
-SELECT id, claim, attempt, crashes, kind, task, NULL, policy, queue, priority, started_at, waiters FROM jr_invocation
+SELECT id, claim, attempt, crashes, kind, task, NULL, policy, queue, priority, started_at, waiters, limit_key
+  FROM jr_invocation
  WHERE runner = :runner AND (status = 'running' OR status = 'paused' OR status = 'resumed');
 
 -- Reading -----------------------------------------------------------------------------------------

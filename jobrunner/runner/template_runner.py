@@ -153,7 +153,7 @@ class TemplateRunner(BaseRunner):
             self._take_output(worker, stream, 0)
         self._forget(worker)
         for running in worker.runnings:
-            running.exit = Exit(pid, *facts, shared=len(worker.runnings) > 1)
+            running.exit = Exit(pid, *facts)._replace(shared=len(worker.runnings) > 1)
             self._conclude(running)
 
     def _import_failed(self, module: str, why: str, _: str | None) -> None:

@@ -35,6 +35,13 @@ class Request(NamedTuple):
     parent: int | None = None
 
 
+class Enqueued(NamedTuple):
+    """What came of a request: the job, and whether it is a new one; else it is the one that holds the unique key."""
+
+    id: InvocationId
+    is_new: bool
+
+
 class Claimed(NamedTuple):
     """An invocation that is this runner's to do; `args` is None where they are in jr_argument."""
 

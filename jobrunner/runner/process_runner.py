@@ -75,7 +75,8 @@ class ProcessRunner(BaseRunner):
             raise JobRunnerError("the template process ended while it imported the task modules") from None
 
     def _start_template(self) -> None:
-        self._template = TemplateProcess(self.token, self.settings.app_dir, self.settings.imports)
+        settings = self.settings
+        self._template = TemplateProcess(self.token, settings.database, settings.app_dir, settings.imports)
         self._template_started = time.monotonic()
         self._listen(self._template.fileno(), lambda _: self._hear_template())
 

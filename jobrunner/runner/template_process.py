@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jobrunner import channel
 from jobrunner.channel import Channel, Message
+from jobrunner.location import VARIABLE
 from jobrunner.ownership import TOKEN_VARIABLE, kill_leftovers
 from jobrunner.runner.worker import WORKER_VARIABLE, worker_name
 
@@ -22,7 +23,7 @@ class TemplateProcess:
     terminal's Ctrl-C does not reach it, and with no descriptor of ours but its end of the channel.
     """
 
-    def __init__(self, token: str, app_dir: Path, imports: tuple[str, ...]) -> None:
+    def __init__(self, token: str, database: Path, app_dir: Path, imports: tuple[str, ...]) -> None:
         ours, theirs = channel.pair()
         orders = {"channel": theirs.fileno(), "app_dir": str(app_dir), "imports": list(imports)}
         self._token = token
@@ -31,7 +32,8 @@ class TemplateProcess:
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             start_new_session=True,
-            env={**os.environ, TOKEN_VARIABLE: token, WORKER_VARIABLE: worker_name(0)},
+            # The database by name alone: a command may want to enqueue more, or to tell its progress.
+            env={**os.environ, VARIABLE: str(database), TOKEN_VARIABLE: token, WORKER_VARIABLE: worker_name(0)},
         )
         theirs.close()
         self._channel = Channel(ours)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from jobrunner.database import Database, Value
 from jobrunner.errors import InvocationNotFound, UniqueKeyTaken
-from jobrunner.models import Claimed, InvocationId, Request, RunnerId
+from jobrunner.models import Claimed, Enqueued, InvocationId, Request, RunnerId
 from jobrunner.payload import INLINE_BYTES
 from jobrunner.status import STARTED, Status
 from jobrunner.times import now_ms
@@ -16,23 +16,28 @@ DUE_AT_ONCE = 5000
 
 def enqueue(database: Database, requests: Iterable[Request]) -> list[InvocationId]:
     """Put all of them in, or none; gives the ids in order. A request whose key is held gives the holder's id."""
+    return [one.id for one in put(database, requests)]
+
+
+def put(database: Database, requests: Iterable[Request]) -> list[Enqueued]:
+    """`enqueue`, and tell of each whether it is new."""
     requests = list(requests)
     with database.transaction():
         if any(request.unique_key is not None for request in requests):
             return [_enqueue_keyed(database, request) for request in requests]
-        return _insert(database, requests)
+        return [Enqueued(one, True) for one in _insert(database, requests)]
 
 
-def _enqueue_keyed(database: Database, request: Request) -> InvocationId:
+def _enqueue_keyed(database: Database, request: Request) -> Enqueued:
     holder = database.one("key_holder", key=request.unique_key) if request.unique_key is not None else None
     if holder is not None:
         started = holder[1] in STARTED
         if request.if_exists == "skip":
-            return InvocationId(holder[0])
+            return Enqueued(InvocationId(holder[0]), False)
         if request.if_exists == "error" or started:
             raise UniqueKeyTaken(str(request.unique_key), holder[0], started and request.if_exists == "replace")
         cancel(database, [holder[0]], reason="replaced by a newer job with the same key")
-    return _insert(database, [request])[0]
+    return Enqueued(_insert(database, [request])[0], True)
 
 
 def _insert(database: Database, requests: Sequence[Request]) -> list[InvocationId]:

@@ -3,13 +3,17 @@
 This module and `database` are all that knows apsw.
 """
 
+import contextlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import apsw
 
+from jobrunner.database_file import check_file
 from jobrunner.errors import (
     DatabaseBroken,
     DatabaseBusy,
@@ -82,3 +86,35 @@ def told(path: Path) -> Iterator[None]:
         raise NotSerializable("a text contains a lone surrogate, which cannot be kept") from error
     except OverflowError as error:
         raise UsageError("a number is larger than 64 bits, and cannot be kept") from error
+
+
+class Found(NamedTuple):
+    """A row that a script gave: the number of its statement, from 1 on, the names of its columns, and its values."""
+
+    statement: int
+    columns: tuple[str, ...]
+    row: tuple[Any, ...]
+
+
+def ask(path: Path, script: str, *, write: bool = False) -> Iterator[Found]:
+    """The rows that a person's SQL gives, on a connection of its own, which cannot change anything unless `write`."""
+    check_file(path)
+    flags = apsw.SQLITE_OPEN_READWRITE if write else apsw.SQLITE_OPEN_READONLY
+    with told(path), contextlib.closing(apsw.Connection(str(path), flags=flags)) as connection:
+        connection.set_busy_handler(Patience(30.0))
+        connection.pragma("foreign_keys", 1)
+        cursor = connection.cursor()
+        begun: list[tuple[str, ...]] = []
+        cursor.exec_trace = partial(_begin, begun)
+        try:
+            for row in cursor.execute(script):
+                yield Found(len(begun), begun[-1], row)
+        except apsw.ReadOnlyError as error:
+            raise UsageError("this SQL changes the database: to allow that, add --write") from error
+        except apsw.SQLError as error:
+            raise UsageError(f"SQL: {error}") from error
+
+
+def _begin(begun: list[tuple[str, ...]], cursor: apsw.Cursor, _sql: str, _bindings: object) -> bool:
+    begun.append(tuple(column[0] for column in cursor.get_description()))
+    return True

@@ -1,7 +1,7 @@
 """The client outside of workers: on a database connection of its own."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -96,6 +96,19 @@ class DirectClient:
                 raise WaitTimeout(timeout or 0, unfinished)
             await asyncio.sleep(sleep)
             sleep = min(sleep * 1.5, _LONGEST_SLEEP)
+
+    def follow(self, invocation_id: int, after: int = 0) -> Iterator[LogPiece]:
+        """The pieces of output that follow the piece number `after`, as they come, until the job is final."""
+        with CommitWatch(self.database) as watch:
+            while True:
+                # Asked before the pieces are read: what a job wrote is there when it is final.
+                is_final = self.states([invocation_id])[0].status.is_final
+                while page := self.log(invocation_id, after):
+                    yield from page
+                    after = page[-1].id
+                if is_final:
+                    return
+                watch.wait(3600.0)
 
     def _skip_final(self, ids: list[int]) -> list[int]:
         """The ids from the first unfinished one on."""

@@ -39,6 +39,13 @@ class Request(NamedTuple):
     limit_drop: bool = False
 
 
+class Enqueued(NamedTuple):
+    """What came of a request: the job, and whether it is a new one; else it is the one that holds the unique key."""
+
+    id: InvocationId
+    is_new: bool
+
+
 class Claimed(NamedTuple):
     """An invocation that is this runner's to do; `args` is None where they are in jr_argument."""
 

@@ -143,13 +143,20 @@ def limit_key(task: str, template: str | None, named: Json) -> str:
 
 
 def unique_key(template: str, named: Json) -> str:
-    """The key with the arguments filled in; only plain names, no attributes or indices."""
+    """The key with the arguments filled in; only plain names: no attributes, indices or formats."""
     values = named if isinstance(named, dict) else {}
     parts = []
-    for literal, name, _, _ in Formatter().parse(template):
+    for literal, name, spec, conversion in _fields(template):
         parts.append(literal)
         if name is not None:
-            if name not in values:
+            if name not in values or spec or conversion:
                 raise UsageError(f"the key {template!r} names {name!r}, which is no argument of this call")
             parts.append(str(values[name]))
     return "".join(parts)
+
+
+def _fields(template: str) -> list[tuple[str, str | None, str | None, str | None]]:
+    try:
+        return list(Formatter().parse(template))
+    except ValueError as error:
+        raise UsageError(f"the key {template!r} cannot be read: {error}") from error

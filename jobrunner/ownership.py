@@ -9,6 +9,7 @@ import os
 import secrets
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -59,6 +60,28 @@ class RunnerLocks:
     def free(self, runner: RunnerId) -> None:
         """Give the runner's byte back."""
         fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, runner)
+
+
+def living(database: Path, runners: Iterable[RunnerId]) -> set[RunnerId]:
+    """Which of these runners of the database live. For clients: in a runner's own process it would free its lock."""
+    try:
+        descriptor = os.open(f"{database}-runners", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return set()
+    try:
+        return {one for one in runners if _is_locked(descriptor, one)}
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(descriptor: int, runner: RunnerId) -> bool:
+    try:
+        # A shared lock, and for a moment: a rescuer that comes just then comes again.
+        fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, runner)
+    except (BlockingIOError, PermissionError):
+        return True
+    fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, runner)
+    return False
 
 
 def kill_leftovers(token: str) -> list[int]:

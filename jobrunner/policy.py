@@ -103,7 +103,8 @@ class Policy:
             raise UsageError("a timeout must be longer than nothing")
         if self.on_crash not in (None, "retry", "fail"):
             raise UsageError(f"on_crash is 'retry' or 'fail', not {self.on_crash!r}")
-        if self.cwd is not None and not isinstance(self.cwd, str):
+        cwd: object = self.cwd
+        if cwd is not None and (not isinstance(cwd, str) or not cwd):
             raise UsageError(f"cwd is the name of a folder, not {self.cwd!r}")
         for name, value in self.env.items():
             if not name or "=" in name or "\0" in name + value:

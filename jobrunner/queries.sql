@@ -314,6 +314,22 @@ UNION ALL SELECT 'failed', count(*) FROM jr_invocation WHERE status = 'failed'
 UNION ALL SELECT 'cancelled', count(*) FROM jr_invocation WHERE status = 'cancelled'
 UNION ALL SELECT 'expired', count(*) FROM jr_invocation WHERE status = 'expired';
 
+-- name: waiting_longest
+-- Since when the oldest pending one is pending; min(id) is read from the claim index alone.
+SELECT coalesce(changed_at, created_at) FROM jr_invocation
+ WHERE id = (SELECT min(id) FROM jr_invocation WHERE status = 'pending');
+
+-- name: all_unfinished
+SELECT id FROM jr_invocation WHERE status = 'pending'
+UNION ALL SELECT id FROM jr_invocation WHERE status = 'scheduled'
+UNION ALL SELECT id FROM jr_invocation WHERE status = 'blocked'
+UNION ALL SELECT id FROM jr_invocation WHERE status = 'running' OR status = 'paused' OR status = 'resumed'
+ ORDER BY id;
+
+-- name: started_counts
+SELECT runner, count(*) FROM jr_invocation
+ WHERE status = 'running' OR status = 'paused' OR status = 'resumed' GROUP BY runner;
+
 -- name: queue_counts
 SELECT queue, pending, running, paused, scheduled, blocked FROM queues;
 
@@ -331,6 +347,7 @@ SELECT i.id
    AND (:label IS NULL OR instr(i.label, :label))
    AND (:since IS NULL OR i.created_at >= :since)
    AND (:until IS NULL OR i.created_at < :until)
+   AND (:before IS NULL OR i.id < :before)
    AND (:parent IS NULL OR i.parent = :parent)
    AND (:error IS NULL OR EXISTS (SELECT 1 FROM jr_attempt AS a WHERE a.invocation = i.id
                                      AND instr(a.error_type || ': ' || a.error_message, :error)))

@@ -22,5 +22,7 @@ def migrations(folder: Path = _PACKAGE / "migrations") -> dict[int, str]:
 def queries() -> dict[str, str]:
     """Every named statement of queries.sql, without its comments."""
     blocks = re.split(r"^-- name: (\w+)\n", (_PACKAGE / "queries.sql").read_text("utf-8"), flags=re.MULTILINE)
+    if len({*blocks[1::2]}) < len(blocks[1::2]):
+        raise ValueError("two statements of queries.sql have the same name")
     bodies = (re.sub(r"^--.*\n", "", body, flags=re.MULTILINE).strip() for body in blocks[2::2])
     return dict(zip(blocks[1::2], bodies, strict=True))

@@ -1,17 +1,19 @@
 """What is known of invocations: their state, results, attempts, history, output; and the writing of output."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from jobrunner.database import Database
 from jobrunner.errors import InvocationCancelled, InvocationFailed, InvocationNotFound, UsageError
-from jobrunner.models import Attempt, InvocationId, Job, Json, LogPiece, Progress, Runner, State, Transition
+from jobrunner.models import Attempt, InvocationId, Job, Json, LogPiece, Progress, Runner, RunnerId, State, Transition
 from jobrunner.status import Status
 from jobrunner.times import now_ms
 
 LOG_PAGE = 256
 """How many pieces of output are read at a time."""
+LIST_PAGE = 1000
+"""How many jobs."""
 
 
 class Filter(NamedTuple):
@@ -26,6 +28,8 @@ class Filter(NamedTuple):
     parent: int | None = None
     error: str | None = None
     text: str | None = None
+    before: int | None = None
+    """Jobs with a number less than this: the next page."""
 
 
 class QueueCounts(NamedTuple):
@@ -116,10 +120,39 @@ def queue_counts(database: Database) -> list[QueueCounts]:
 
 def find(database: Database, wanted: Filter, limit: int) -> list[Job]:
     """The newest `limit` jobs that match, newest first."""
+    with database.snapshot():
+        return [job(database, one) for one in find_ids(database, wanted, limit)]
+
+
+def find_all(database: Database, wanted: Filter, limit: int | None = None) -> Iterator[Job]:
+    """All jobs that match, or the newest `limit`, newest first, read a page at a time."""
+    while page := find(database, wanted, LIST_PAGE if limit is None else min(limit, LIST_PAGE)):
+        yield from page
+        wanted = wanted._replace(before=page[-1].id)
+        limit = None if limit is None else limit - len(page)
+
+
+def find_ids(database: Database, wanted: Filter, limit: int = -1) -> list[InvocationId]:
+    """The numbers of the newest `limit` jobs that match (-1: of all), newest first."""
     statuses = json.dumps(wanted.statuses) if wanted.statuses is not None else None
     bindings = wanted._asdict() | {"statuses": statuses}
-    with database.snapshot():
-        return [job(database, row[0]) for row in database.query("list", **bindings, limit=limit)]
+    return [row[0] for row in database.query("list", **bindings, limit=limit)]
+
+
+def unfinished(database: Database) -> list[InvocationId]:
+    """All jobs that are not final, oldest first."""
+    return [row[0] for row in database.query("all_unfinished")]
+
+
+def waiting_since(database: Database) -> int | None:
+    """Since when (ms since 1970) the oldest pending job is pending; None where none is."""
+    row = database.one("waiting_longest")
+    return row[0] if row else None
+
+
+def started_counts(database: Database) -> dict[RunnerId, int]:
+    """How many jobs each runner has, of those that have any."""
+    return dict(database.query("started_counts"))
 
 
 def runners(database: Database, *, stopped: bool = False) -> list[Runner]:

@@ -77,7 +77,7 @@ def iso(milliseconds: int | None, *, utc: bool = True) -> str | None:
     """ISO 8601 with milliseconds, as the views show it; local time with its offset when not `utc`."""
     if milliseconds is None:
         return None
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    moment = datetime.fromtimestamp(milliseconds // 1000, UTC) + timedelta(milliseconds=milliseconds % 1000)
     if utc:
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return moment.astimezone().isoformat(timespec="milliseconds")

@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 from jobrunner import App, current
 from tests.helpers.trace import FOLDER_VARIABLE, Mark, append_mark
@@ -76,3 +77,11 @@ def wait_for_file(name: str) -> str:
     until((folder() / name).exists)
     mark("E")
     return name
+
+
+def length(text: str) -> int:
+    return len(text)
+
+
+def echo(value: Any) -> Any:
+    return value

@@ -20,12 +20,12 @@ class Piece(NamedTuple):
 
 
 class Capture:
-    """It starts with an attempt and ends with `finish`."""
+    """It starts with an attempt and ends with `finish`; `limit` is how many bytes are kept, at least 1."""
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._head_room = limit // 2
         self._tail_room = limit - self._head_room
-        self._ready: list[Piece] = []
+        self._ready: deque[Piece] = deque()
         self._tail: deque[Piece] = deque()
         self._tail_size = 0
         self._cut = 0
@@ -35,9 +35,9 @@ class Capture:
         head, rest = data[: self._head_room], data[self._head_room :]
         if head:
             self._head_room -= len(head)
-            self._keep(stream, head)
+            _append(self._ready, stream, head)
         if rest:
-            self._tail.append(Piece(now_ms(), stream, rest))
+            _append(self._tail, stream, rest)
             self._tail_size += len(rest)
             self._trim()
 
@@ -48,8 +48,8 @@ class Capture:
 
     def take(self) -> list[Piece]:
         """The pieces of the head that have come since the last call."""
-        ready, self._ready = self._ready, []
-        return ready
+        ready, self._ready = self._ready, deque()
+        return list(ready)
 
     def finish(self) -> list[Piece]:
         """All that has not been taken: the head's rest, the mark of the cut, the tail."""
@@ -59,13 +59,6 @@ class Capture:
             pieces.append(Piece(first.at, first.stream, b"", self._cut))
         return pieces + list(self._tail)
 
-    def _keep(self, stream: str, data: bytes) -> None:
-        last = self._ready[-1] if self._ready else None
-        if last is not None and last.stream == stream and len(last.data) + len(data) <= _PIECE:
-            self._ready[-1] = last._replace(data=last.data + data)
-        else:
-            self._ready.append(Piece(now_ms(), stream, data))
-
     def _trim(self) -> None:
         while (excess := self._tail_size - self._tail_room) > 0:
             oldest = self._tail.popleft()
@@ -74,3 +67,12 @@ class Capture:
                 self._tail.appendleft(oldest._replace(data=oldest.data[dropped:]))
             self._tail_size -= dropped
             self._cut += dropped
+
+
+def _append(pieces: deque[Piece], stream: str, data: bytes) -> None:
+    # Jobs may write a byte at a time: many small pieces would cost more memory than what they hold.
+    last = pieces[-1] if pieces else None
+    if last is not None and last.stream == stream and len(last.data) + len(data) <= _PIECE:
+        pieces[-1] = last._replace(data=last.data + data)
+    else:
+        pieces.append(Piece(now_ms(), stream, data))

@@ -49,6 +49,8 @@ class RunSettings:
             raise UsageError("max_tasks_per_child must be at least 1")
         if self.max_paused is not None and self.max_paused < 0:
             raise UsageError("max_paused cannot be negative")
+        if self.output_limit < 1:
+            raise UsageError("the output that is kept must be at least a byte")
         if self.max_jobs is not None and self.max_jobs < 1:
             raise UsageError("max_jobs must be at least 1")
         if not self.app_dir.is_dir():

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from jobrunner import location, ownership
 from jobrunner.errors import ChannelClosed, JobRunnerError
 from jobrunner.models import Exit
 from jobrunner.policy import Policy
@@ -44,8 +45,8 @@ class TemplateRunner(BaseRunner):
 
     @property
     def runner_args(self) -> dict[str, str]:
-        """What every process of this runner finds in its environment."""
-        return {"JOBRUNNER_RUNNER": self.token, "JOBRUNNER_DB": str(self.settings.database)}
+        """What every process of this runner finds in its environment: its token, and the database by name alone."""
+        return {ownership.TOKEN_VARIABLE: self.token, location.VARIABLE: str(self.settings.database)}
 
     def get_active_child_runner_ids(self) -> list[str]:
         """The workers that are alive, each as runner:pid."""

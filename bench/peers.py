@@ -1,0 +1,72 @@
+"""Other programs doing the same, in an environment of their own: never a dependency, made only on request."""
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+from bench.measure import Figures, Place, measure
+
+GROUP = "peers"
+PACKAGES = ("huey>=3.5",)
+_ENVIRONMENT = Path(sys.prefix) / "peers"
+_PYTHON = _ENVIRONMENT / "bin" / "python"
+
+
+def make_environment() -> None:
+    """An environment inside of ours, so that it goes with it; made once."""
+    made_of = _ENVIRONMENT / "made-of"
+    if not made_of.exists() or made_of.read_text("utf-8") != str(PACKAGES):
+        venv.create(_ENVIRONMENT, clear=True, with_pip=True)
+        words = [str(_PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES]
+        subprocess.run(words, check=True)
+        made_of.write_text(str(PACKAGES), "utf-8")
+
+
+def _huey(place: Place, name: str, verb: str, *words: str, fsync: str = "") -> Figures:
+    """What the script says, on a database `name`; `fsync` is 0 or 1, by default what huey has by default."""
+    script = Path(__file__).with_name("peer_huey.py")
+    environment = {**os.environ, "PEER_DATABASE": str(place.folder / f"{name}.db"), "PEER_FSYNC": fsync}
+    done = subprocess.run([_PYTHON, script, verb, *words], env=environment, stdout=subprocess.PIPE, check=True)
+    figures: Figures = json.loads(done.stdout)
+    return figures
+
+
+@measure(
+    GROUP,
+    ("huey_enqueue", "huey on SQLite: enqueue one by one", "/s"),
+    ("huey_latency_p50", "huey: latency, enqueue to result, 2 threads, idle: p50", "ms"),
+    ("huey_latency_p99", "the same: p99", "ms"),
+)
+def huey_calls(place: Place) -> Figures:
+    """Enqueueing, and waiting for results, with huey's defaults."""
+    enqueued = _huey(place, "enqueue", "enqueue", str(place.size(1000, 20)))
+    latencies = _huey(place, "latency", "latency", str(place.size(20, 2)))
+    return {
+        "huey_enqueue": enqueued["rate"],
+        "huey_latency_p50": latencies["p50"],
+        "huey_latency_p99": latencies["p99"],
+    }
+
+
+@measure(
+    GROUP,
+    ("huey_threads", "huey: drain of no-op tasks, 2 threads", "/s"),
+    ("huey_processes", "huey: drain of no-op tasks, 2 processes", "/s"),
+    ("huey_threads_unsafe", "huey, fsync=False: drain of no-op tasks, 2 threads", "/s"),
+    ("huey_processes_unsafe", "huey, fsync=False: drain of no-op tasks, 2 processes", "/s"),
+    ("huey_best", "huey: the better of both", "/s"),
+    ("huey_best_unsafe", "huey, fsync=False: the better of both", "/s"),
+)
+def huey_drains(place: Place) -> Figures:
+    """Its workers live on, and do one task after the other."""
+    count = str(place.size(2000, 20))
+    figures = {}
+    for end, fsync in (("", ""), ("_unsafe", "0")):
+        for kind in ("thread", "process"):
+            name = "huey_threads" if kind == "thread" else "huey_processes"
+            figures[name + end] = _huey(place, name + end, "drain", kind, count, fsync=fsync)["rate"]
+        figures[f"huey_best{end}"] = max(figures[f"huey_threads{end}"], figures[f"huey_processes{end}"])
+    return figures

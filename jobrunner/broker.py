@@ -73,6 +73,7 @@ def _row(request: Request, now: int) -> tuple[Value, ...]:
         now,
         request.run_at,
         request.expires_at,
+        "held" if request.hold else None,
         request.hold,
         request.limit_key,
         request.limit_size,

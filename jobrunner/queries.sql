@@ -8,8 +8,8 @@ SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version 
 
 -- name: enqueue
 INSERT INTO jr_invocation(status, queue, priority, kind, task, args, policy, label, unique_key, parent,
-                          created_at, run_at, expires_at, hold, limit_key, limit_size, limit_drop)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+                          created_at, run_at, expires_at, reason, hold, limit_key, limit_size, limit_drop)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: last_id
 -- Inside a write transaction new rows get the numbers that follow it, one by one.

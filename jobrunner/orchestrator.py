@@ -25,6 +25,12 @@ class Ended(NamedTuple):
     stopped: StopReason | None = None
 
 
+def unreadable(claimed: Claimed, error: Exception) -> Ended:
+    """An attempt that cannot be made: rows can be written by hand, and what cannot be meant fails the job alone."""
+    failure = Failure("BadInvocation", f"its arguments or policy cannot be read: {error}")
+    return Ended(claimed, Policy(), Outcome(failure=failure), None)
+
+
 class Verdict(NamedTuple):
     """What an attempt comes to: the next status, the word for the attempt, why, and when it is tried again."""
 

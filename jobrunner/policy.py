@@ -99,7 +99,8 @@ class Policy:
     env: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.timeout_ms is not None and self.timeout_ms <= 0:
+        timeout: object = self.timeout_ms
+        if timeout is not None and (not isinstance(timeout, int) or timeout <= 0):
             raise UsageError("a timeout must be longer than nothing")
         if self.on_crash not in (None, "retry", "fail"):
             raise UsageError(f"on_crash is 'retry' or 'fail', not {self.on_crash!r}")
@@ -124,15 +125,18 @@ class Policy:
 
     @staticmethod
     def from_json(text: str | None) -> "Policy":
-        """Read what `to_json` wrote."""
-        facts = json.loads(text) if text else {}
-        return Policy(
-            retry=Retry.from_json(facts["retry"]) if "retry" in facts else None,
-            timeout_ms=facts.get("timeout"),
-            on_crash=facts.get("on_crash"),
-            cwd=facts.get("cwd"),
-            env=facts.get("env", {}),
-        )
+        """Read what `to_json` wrote; UsageError where somebody else wrote what cannot be meant."""
+        try:
+            facts = json.loads(text) if text else {}
+            return Policy(
+                retry=Retry.from_json(facts["retry"]) if "retry" in facts else None,
+                timeout_ms=facts.get("timeout"),
+                on_crash=facts.get("on_crash"),
+                cwd=facts.get("cwd"),
+                env=facts.get("env", {}),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UsageError(f"the policy cannot be read: {error!r}") from error
 
     def or_else(self, declared: "Policy") -> "Policy":
         """This policy, with what it leaves unsaid taken from the one that the task declares."""

@@ -9,6 +9,9 @@ from jobrunner.errors import UsageError
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d|w)\s*")
 
+LONGEST_MS = 1000 * 365 * 86_400_000
+"""A thousand years: moments that far off still fit into a row, and can be shown."""
+
 Duration = str | int | float | timedelta
 """`"90s"`, `"1h30m"`, a number of seconds, or a timedelta."""
 
@@ -28,6 +31,8 @@ def duration_ms(duration: Duration) -> int:
         milliseconds = _seconds(duration)
     if milliseconds < 0:
         raise UsageError(f"a duration cannot be negative: {duration!r}")
+    if milliseconds > LONGEST_MS:
+        raise UsageError(f"a duration cannot be longer than a thousand years: {duration!r}")
     return milliseconds
 
 

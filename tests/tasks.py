@@ -1,12 +1,15 @@
 """The functions that the tests have done as jobs."""
 
 import os
+import signal
+import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
-from jobrunner import App, current
+from jobrunner import App, Retry, current
 from tests.helpers.trace import FOLDER_VARIABLE, Mark, append_mark
 from tests.helpers.waiting import until
 
@@ -34,6 +37,7 @@ def note(name: str, text: str = "") -> None:
 # Plain ones
 
 
+@app.task
 def touch() -> None:
     mark("S")
 
@@ -85,3 +89,80 @@ def length(text: str) -> int:
 
 def echo(value: Any) -> Any:
     return value
+
+
+def wait_at_first() -> int:
+    """The first time it is claimed it goes on until it is killed."""
+    mark("S")
+    if current().claim == 1:
+        threading.Event().wait()
+    return current().claim
+
+
+# Those that leave or kill processes
+
+
+def kill_itself() -> None:
+    mark("S")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_template() -> None:
+    mark("S")
+    os.kill(os.getppid(), signal.SIGKILL)
+    threading.Event().wait()
+
+
+def start_family() -> None:
+    """Deaf to TERM, and so are a child in its process group, one in a session of its own, and a daemon."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for apart in (False, True):
+        mark("G", subprocess.Popen(["sleep", "1000"], start_new_session=apart).pid)
+    mark("G", start_daemon())
+
+
+def start_daemon() -> int:
+    """Fork twice and leave the session, as daemons do; gives the daemon's pid."""
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.write(writer, str(os.getpid()).encode())
+            threading.Event().wait()
+        os._exit(0)
+    os.wait()
+    return int(os.read(reader, 20))
+
+
+def family_at_first() -> int:
+    """The first time it is claimed it starts its family and waits for ever."""
+    if current().claim == 1:
+        start_family()
+    return wait_at_first()
+
+
+def family_for_ever() -> None:
+    start_family()
+    wait_for_ever()
+
+
+def leave_family() -> None:
+    """It ends well, and leaves its family behind."""
+    start_family()
+    mark("S")
+
+
+# Others
+
+
+@app.task(retry=Retry(attempts=3, base="1ms", on=(ConnectionError,)))
+def fail_as(kind: str) -> None:
+    mark("S")
+    raise {"ConnectionError": ConnectionResetError, "ValueError": ValueError}[kind](kind)
+
+
+def use_much(megabytes: int, cpu_ms: int) -> int:
+    held = bytearray(os.urandom(1 << 20) * megabytes)
+    while time.process_time() * 1000 < cpu_ms:
+        pass
+    return len(held)

@@ -9,11 +9,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
-from jobrunner import broker, ownership
+from jobrunner import broker, orchestrator, ownership
 from jobrunner.commit_watch import CommitWatch
 from jobrunner.database import Database
-from jobrunner.errors import DatabaseBusy, JobRunnerError
-from jobrunner.models import Claimed, Failure, InvocationId, Outcome, StopReason
+from jobrunner.errors import DatabaseBusy, InvocationNotFound, UsageError
+from jobrunner.models import Claimed, InvocationId, StopReason
 from jobrunner.ownership import RunnerLocks
 from jobrunner.policy import Policy
 from jobrunner.runner.capture import Capture
@@ -303,10 +303,9 @@ class BaseRunner(ABC):
             if claimed.args is None:
                 claimed = claimed._replace(args=broker.argument(self.database, claimed.id))
             running = Running(claimed, Policy.from_json(claimed.policy), capture)
-        except (JobRunnerError, KeyError, TypeError, ValueError, AttributeError) as error:
-            # Rows can be written by hand: what cannot be meant fails the job, not the runner.
-            outcome = Outcome(failure=Failure("BadInvocation", f"its arguments or policy cannot be read: {error!r}"))
-            self._recorder.ended(Running(claimed, Policy(), capture, outcome=outcome))
+        except (UsageError, InvocationNotFound) as error:
+            bad = orchestrator.unreadable(claimed, error)
+            self._recorder.ended(Running(claimed, bad.policy, capture, outcome=bad.outcome))
             return None
         self._running[claimed.id] = running
         return running

@@ -8,6 +8,7 @@ import time
 
 from jobrunner import orchestrator, ownership
 from jobrunner.database import Database
+from jobrunner.errors import UsageError
 from jobrunner.kernel import boot_id
 from jobrunner.models import Claimed, Runner, RunnerId
 from jobrunner.orchestrator import Ended
@@ -69,8 +70,7 @@ class Registration:
             with self._database.transaction():
                 orphaned = [Claimed(*row) for row in self._database.query("held_by", runner=dead.id)]
                 for claimed in orphaned:
-                    ended = Ended(claimed, Policy.from_json(claimed.policy), None, None)
-                    orchestrator.record(self._database, ended, dead.id)
+                    orchestrator.record(self._database, _orphaned(claimed), dead.id)
                 self._database.query("stop_runner", runner=dead.id, now=now_ms(), reason="died")
         finally:
             self._locks.free(dead.id)
@@ -78,3 +78,10 @@ class Registration:
             "runner %d had died; killed %d of its processes, took over %d jobs", dead.id, len(killed), len(orphaned)
         )
         return len(orphaned)
+
+
+def _orphaned(claimed: Claimed) -> Ended:
+    try:
+        return Ended(claimed, Policy.from_json(claimed.policy), None, None)
+    except UsageError as error:
+        return orchestrator.unreadable(claimed, error)

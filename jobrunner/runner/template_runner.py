@@ -135,6 +135,7 @@ class TemplateRunner(BaseRunner):
     # Hearing the template
 
     def _forked(self, key: int, pid: int) -> None:
+        self._deaths = 0  # it works: where a job kills it, the job's own crash budget ends that
         worker = self._workers[key]
         worker.pid = pid
         for running in worker.runnings:

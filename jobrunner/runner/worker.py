@@ -76,6 +76,7 @@ def run_invocation(claimed: Claimed, policy: Policy, channel: Channel) -> int:
     try:
         _prepare(claimed, policy)
         found = execution.find(claimed.task)
+        args = execution.load_args(claimed.args or "{}")
     except BaseException as error:  # importing a user's module may raise anything
         return _deliver(channel, Outcome(failure=execution.describe(error)))
     module = claimed.task.partition(":")[0]
@@ -83,7 +84,7 @@ def run_invocation(claimed: Claimed, policy: Policy, channel: Channel) -> int:
         channel.send("imported", module)
     if found.policy is not None:
         channel.send("declared", found.policy)
-    return _deliver(channel, execution.perform(found.function, execution.load_args(claimed.args or "{}")))
+    return _deliver(channel, execution.perform(found.function, args))
 
 
 def _deliver(channel: Channel, outcome: Outcome) -> int:
@@ -113,19 +114,26 @@ def _job_environment(claimed: Claimed) -> dict[str, str]:
 
 
 def _become_program(claimed: Claimed, policy: Policy, channel: Channel) -> int:
-    arguments: list[Any] = execution.load_args(claimed.args or "[]")
-    words = ["/bin/sh", "-c", claimed.task] if claimed.kind == "shell" else [claimed.task, *arguments]
     try:
         _prepare(claimed, policy)
+        words = ["/bin/sh", "-c", claimed.task] if claimed.kind == "shell" else [claimed.task, *_arguments(claimed)]
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)  # Python ignores the first two, which no program expects
         os.execvp(words[0], words)
     except (OSError, ValueError, TypeError) as error:
-        channel.send("outcome", None, _cannot_start(words[0], policy, error))
+        channel.send("outcome", None, _cannot_start(claimed, policy, error))
         return CANNOT_EXECUTE
 
 
-def _cannot_start(program: str, policy: Policy, error: Exception) -> Failure:
+def _arguments(claimed: Claimed) -> list[str]:
+    arguments = execution.load_args(claimed.args or "[]")
+    if not isinstance(arguments, list) or not all(isinstance(one, str) for one in arguments):
+        raise TypeError("its arguments must be a JSON array of strings")
+    return arguments
+
+
+def _cannot_start(claimed: Claimed, policy: Policy, error: Exception) -> Failure:
+    program = "/bin/sh" if claimed.kind == "shell" else claimed.task
     if isinstance(error, FileNotFoundError) and policy.cwd is not None and error.filename == policy.cwd:
         return Failure("CannotStart", f"there is no folder {policy.cwd!r} to start {program!r} in")
     if isinstance(error, FileNotFoundError):

@@ -1,0 +1,454 @@
+"""The process runner for real: what it does with jobs, with their deaths, with its own, and when it is told to stop."""
+
+import os
+import resource
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import apsw
+import pytest
+
+from jobrunner import App, Invocation, InvocationFailed, Retry, Status, state_backend
+from jobrunner.database import Database
+from jobrunner.models import Attempt
+from tests import tasks
+from tests.conftest import StartRunner
+from tests.helpers.files import rows, sqlite_shell
+from tests.helpers.processes import RunnerProcess
+from tests.helpers.trace import marks, starts
+from tests.helpers.waiting import until, until_gone
+
+Drain = Callable[..., RunnerProcess]
+SOON = Retry(attempts=3, base="20ms")
+
+
+def attempts(app: App, job: Invocation[object]) -> list[Attempt]:
+    with Database(app.path) as database:
+        return state_backend.attempts(database, job.id)
+
+
+def pids(folder: Path, event: str, count: int) -> list[int]:
+    """The processes of this kind, once there are so many."""
+    until(lambda: len(marks(folder, event)) >= count)
+    return [mark.pid for mark in marks(folder, event)]
+
+
+# Doing -----------------------------------------------------------------------------------------------
+
+
+def test_each_of_two_thousand_is_started_exactly_once(app: App, drain: Drain, folder: Path) -> None:
+    jobs = tasks.touch.enqueue_many({} for _ in range(2000))
+    drain(jobs=2)
+    assert starts(folder) == dict.fromkeys((job.id for job in jobs), 1)
+    assert app.counts()[Status.SUCCESS] == 2000
+
+
+def test_two_runners_on_one_file_do_each_job_once(app: App, runner: StartRunner, folder: Path) -> None:
+    jobs = tasks.touch.enqueue_many({} for _ in range(5000))
+    both = [runner(jobs=2, drain=True) for _ in range(2)]
+    assert [one.wait(120) for one in both] == [0, 0]
+    assert starts(folder) == dict.fromkeys((job.id for job in jobs), 1)
+    assert app.counts()[Status.SUCCESS] == 5000
+    shares = rows(app.path, "SELECT count(*) FROM attempts GROUP BY runner")
+    assert len(shares) == 2, "both took part"
+
+
+def test_with_one_slot_the_order_is_priority_then_age(app: App, drain: Drain, folder: Path) -> None:
+    for priority in (0, 1, -1, 1, 0):
+        app.enqueue("tests.tasks:touch", priority=priority)
+    drain(jobs=1)
+    assert [mark.id for mark in marks(folder)] == [2, 4, 1, 5, 3]
+
+
+def test_a_runner_of_named_queues_leaves_the_others_alone(app: App, drain: Drain) -> None:
+    jobs = [app.enqueue("tests.tasks:touch", queue=queue) for queue in ("mail", "video", "mail")]
+    drain(queues=["mail"])
+    assert [job.status for job in jobs] == [Status.SUCCESS, Status.PENDING, Status.SUCCESS]
+
+
+def test_a_commit_by_the_shell_wakes_an_idle_runner(app: App, runner: StartRunner, path: Path) -> None:
+    runner(jobs=1).until_ready()
+    assert sqlite_shell(path, "INSERT INTO jobs(task) VALUES ('tests.tasks:touch');").stderr == ""
+    app.wait([1], timeout=60)
+    assert app.invocation(1).status is Status.SUCCESS
+
+
+def test_a_job_has_the_folder_and_the_environment_that_were_asked_for(app: App, drain: Drain, folder: Path) -> None:
+    (folder / "here").mkdir()
+    job = app.enqueue_shell(
+        'echo "$PWD $COLOUR $JOBRUNNER_JOB $JOBRUNNER_ATTEMPT"', cwd=str(folder / "here"), env={"COLOUR": "é\n"}
+    )
+    drain()
+    assert job.log() == f"{folder}/here é\n {job.id} 1\n"
+
+
+def test_an_argument_of_a_program_is_one_argument(app: App, drain: Drain) -> None:
+    words = ["a b", "$HOME", "'", '"', "*", "", "-n", "é\n"]
+    job = app.enqueue_command("printf", "<%s>", *words)
+    drain()
+    assert job.log() == "".join(f"<{word}>" for word in words)
+
+
+def test_what_an_attempt_used_is_recorded(app: App, drain: Drain) -> None:
+    job = app.enqueue("tests.tasks:use_much", {"megabytes": 60, "cpu_ms": 120})
+    drain()
+    (attempt,) = attempts(app, job)
+    assert (attempt.exit_code, attempt.signal, attempt.outcome) == (0, None, "success")
+    assert (attempt.cpu_ms or 0) >= 120
+    assert (attempt.peak_kb or 0) > 60_000
+
+
+# Failing ---------------------------------------------------------------------------------------------
+
+
+def test_a_program_that_fails_is_tried_three_times(app: App, drain: Drain) -> None:
+    job = app.enqueue_command("sh", "-c", "echo out; echo err >&2; exit 3", retry=SOON)
+    drain()
+    assert (job.status, job.details.attempts) == (Status.FAILED, 3)
+    assert [(one.attempt, one.exit_code, one.outcome) for one in attempts(app, job)] == [
+        (number, 3, "failed") for number in (1, 2, 3)
+    ]
+    assert sorted(job.log().split()) == ["err"] * 3 + ["out"] * 3
+    with pytest.raises(InvocationFailed, match=f"job {job.id} failed in attempt 3: ExitCode: exited with code 3"):
+        job.result()
+
+
+def test_a_program_that_is_not_there_is_told(app: App, drain: Drain) -> None:
+    job = app.enqueue_command("no-such-program", "x")
+    drain()
+    with pytest.raises(InvocationFailed, match="CannotStart: there is no program 'no-such-program' on the PATH"):
+        job.result()
+    assert attempts(app, job)[0].exit_code == 127
+
+
+def test_a_folder_that_is_not_there_is_told(app: App, drain: Drain, folder: Path) -> None:
+    job = app.enqueue_command("true", cwd=str(folder / "nowhere"))
+    drain()
+    with pytest.raises(InvocationFailed, match=r"CannotStart: there is no folder '.*nowhere' to start 'true' in"):
+        job.result()
+
+
+def test_a_drain_waits_for_retries(app: App, drain: Drain, folder: Path) -> None:
+    job = app.enqueue("tests.tasks:fail_until", {"attempt": 3}, retry=Retry(attempts=5, base="150ms"))
+    drain()
+    assert job.result() == 3
+    assert starts(folder) == {job.id: 3}
+
+
+def test_what_a_task_declares_holds_where_it_is_enqueued_by_name(app: App, drain: Drain, folder: Path) -> None:
+    jobs = [app.enqueue("tests.tasks:fail_as", {"kind": kind}) for kind in ("ConnectionError", "ValueError")]
+    drain()
+    assert [job.status for job in jobs] == [Status.FAILED, Status.FAILED]
+    assert starts(folder) == {jobs[0].id: 3, jobs[1].id: 1}, "only connection errors are retried"
+
+
+def test_what_is_said_at_the_call_goes_before_what_the_task_declares(app: App, drain: Drain, folder: Path) -> None:
+    job = app.enqueue("tests.tasks:fail_as", {"kind": "ValueError"}, retry=Retry(attempts=2, base="1ms"))
+    drain()
+    assert starts(folder) == {job.id: 2}
+
+
+# Deaths of jobs --------------------------------------------------------------------------------------
+
+
+def test_a_job_that_is_killed_is_done_again(app: App, runner: StartRunner, folder: Path) -> None:
+    job = app.enqueue("tests.tasks:wait_at_first")
+    running = runner(jobs=2)
+    (pid,) = pids(folder, "S", 1)
+    os.kill(pid, signal.SIGKILL)
+    assert job.result(timeout=60) == 2
+    first, second = attempts(app, job)
+    assert (first.signal, first.exit_code, first.outcome, first.pid) == (9, None, "crashed", pid)
+    assert (second.exit_code, second.outcome) == (0, "success")
+    assert job.details.attempts == 1, "a crash spends no attempt"
+    assert app.enqueue("tests.tasks:square", {"n": 3}).result(timeout=60) == 9
+    assert running.is_running
+
+
+def test_a_job_that_kills_itself_is_bounded_by_its_crash_budget(app: App, drain: Drain, folder: Path) -> None:
+    job = app.enqueue("tests.tasks:kill_itself", retry=Retry(attempts=10, base="1ms"))
+    drain()
+    assert starts(folder) == {job.id: 3}
+    assert job.details.reason == "the process died of signal 9 (SIGKILL); crash 3 of 3"
+    with pytest.raises(InvocationFailed, match=r"WorkerDied: the process died of signal 9 \(SIGKILL\)"):
+        job.result()
+
+
+def test_a_job_that_must_not_be_repeated_fails_at_its_first_crash(app: App, drain: Drain, folder: Path) -> None:
+    job = app.enqueue("tests.tasks:kill_itself", on_crash="fail")
+    drain()
+    assert (job.status, starts(folder)) == (Status.FAILED, {job.id: 1})
+
+
+def test_a_timeout_ends_a_deaf_job_with_all_its_family(app: App, drain: Drain, folder: Path) -> None:
+    job = app.enqueue("tests.tasks:family_for_ever", timeout="300ms")
+    neighbour = app.enqueue("tests.tasks:square", {"n": 2})
+    drain(kill_grace=0.2)
+    assert len(marks(folder, "G")) == 3
+    until_gone([mark.pid for mark in [*marks(folder, "G"), *marks(folder)]])
+    with pytest.raises(InvocationFailed, match="TimedOut: ran longer than its timeout of 300 ms"):
+        job.result()
+    assert attempts(app, job)[0].signal == signal.SIGKILL
+    assert neighbour.result() == 4
+
+
+def test_a_timeout_gives_a_job_the_time_to_tidy_up(app: App, drain: Drain) -> None:
+    job = app.enqueue_shell("trap 'echo tidy; exit 0' TERM; while :; do sleep 0.02; done", timeout="200ms")
+    drain(kill_grace=60.0)
+    assert (job.status, attempts(app, job)[0].outcome) == (Status.FAILED, "timeout")
+    assert job.log().endswith("tidy\n")
+
+
+def test_each_attempt_has_the_whole_timeout(app: App, drain: Drain, folder: Path) -> None:
+    job = app.enqueue("tests.tasks:wait_for_ever", timeout="100ms", retry=Retry(attempts=2, base="1ms"))
+    drain(kill_grace=0.2)
+    assert (job.status, starts(folder)) == (Status.FAILED, {job.id: 2})
+
+
+def test_a_running_job_is_cancelled_with_its_family(app: App, runner: StartRunner, folder: Path) -> None:
+    job = app.enqueue("tests.tasks:family_for_ever", retry=SOON)
+    running = runner(jobs=1, kill_grace=0.2)
+    family = pids(folder, "G", 3) + pids(folder, "S", 1)
+    assert job.cancel()
+    app.wait([job], timeout=60)
+    assert (job.status, job.details.reason) == (Status.CANCELLED, "cancelled while it ran")
+    until_gone(family)
+    assert running.is_running
+
+
+def test_what_a_job_leaves_behind_dies_with_it(app: App, runner: StartRunner, folder: Path) -> None:
+    job = app.enqueue("tests.tasks:leave_family")
+    other = app.enqueue("tests.tasks:wait_for_file", {"name": "go"})
+    runner(jobs=2)
+    assert job.result(timeout=60) is None
+    until_gone([mark.pid for mark in marks(folder, "G")])
+    assert other.status is Status.RUNNING, "its neighbour goes on"
+    (folder / "go").touch()
+    assert other.result(timeout=60) == "go"
+
+
+# Deaths of runners and templates ---------------------------------------------------------------------
+
+
+def test_nothing_outlives_a_killed_runner_and_the_next_one_finishes(
+    app: App, runner: StartRunner, drain: Drain, folder: Path
+) -> None:
+    deaf = app.enqueue("tests.tasks:family_at_first")
+    plain = app.enqueue("tests.tasks:wait_at_first")
+    program = app.enqueue_command("sleep", "1000", on_crash="fail")
+    first = runner(jobs=3)
+    everybody = pids(folder, "G", 3) + pids(folder, "S", 2)
+    until(lambda: program.status is Status.RUNNING and len(first.workers) >= 3)
+    everybody += [first.template, *first.workers]
+    first.kill()
+    until_gone(everybody)  # by itself: nobody rescues yet
+    assert {deaf.status, plain.status, program.status} == {Status.RUNNING}
+    second = drain()
+    assert (deaf.result(), plain.result(), program.status) == (2, 2, Status.FAILED)
+    assert "runner 1 had died" in second.stderr
+    assert [one.outcome for one in attempts(app, plain)] == ["crashed", "success"]
+    assert attempts(app, plain)[0].error_message == "the runner died"
+
+
+def test_another_runner_takes_over_from_a_killed_one(app: App, runner: StartRunner, folder: Path) -> None:
+    jobs = [app.enqueue("tests.tasks:wait_at_first") for _ in range(3)]
+    first = runner(jobs=3)
+    pids(folder, "S", 3)
+    second = runner(jobs=3)
+    second.until_ready()
+    first.kill()
+    assert [job.result(timeout=60) for job in jobs] == [2, 2, 2]
+    assert starts(folder) == {job.id: 2 for job in jobs}
+
+
+def test_a_stopped_runner_is_not_robbed(app: App, runner: StartRunner, folder: Path) -> None:
+    held = app.enqueue("tests.tasks:wait_for_file", {"name": "go"})
+    first = runner(jobs=1)
+    pids(folder, "S", 1)
+    os.kill(first.pid, signal.SIGSTOP)
+    second = runner(jobs=1)
+    assert app.enqueue("tests.tasks:touch").result(timeout=60) is None
+    (folder / "go").touch()
+    until(lambda: marks(folder, "E"))
+    second.stop()
+    assert held.status is Status.RUNNING
+    os.kill(first.pid, signal.SIGCONT)
+    assert held.result(timeout=60) == "go"
+    assert starts(folder)[held.id] == 1
+
+
+def test_a_killed_template_is_replaced_and_its_jobs_are_done_again(app: App, runner: StartRunner, folder: Path) -> None:
+    jobs = [app.enqueue("tests.tasks:wait_at_first") for _ in range(2)]
+    running = runner(jobs=2)
+    everybody = pids(folder, "S", 2)
+    template = running.template
+    os.kill(template, signal.SIGKILL)
+    assert [job.result(timeout=60) for job in jobs] == [2, 2]
+    until_gone([template, *everybody])
+    assert running.template != template
+    assert [one.signal for one in attempts(app, jobs[0])] == [9, None]
+
+
+def test_jobs_that_kill_the_template_end_by_their_own_budget(app: App, drain: Drain, folder: Path) -> None:
+    killers = [app.enqueue("tests.tasks:kill_template", priority=1) for _ in range(3)]
+    neighbour = app.enqueue("tests.tasks:square", {"n": 5})
+    drain(jobs=1)
+    assert [job.status for job in killers] == [Status.FAILED] * 3
+    assert starts(folder) == {**{job.id: 3 for job in killers}, neighbour.id: 1}
+    assert neighbour.result() == 25
+
+
+# Stopping --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_runner_that_is_told_to_stop_lets_jobs_finish_and_gives_the_rest_back(
+    app: App, runner: StartRunner, folder: Path, number: int
+) -> None:
+    short = app.enqueue("tests.tasks:wait_for_file", {"name": "go"})
+    long = app.enqueue("tests.tasks:wait_for_ever")
+    running = runner(jobs=2, shutdown_timeout=2.0)
+    everybody = pids(folder, "S", 2)
+    os.kill(running.pid, number)
+    until(lambda: "stopping: 2 jobs" in running.stderr)
+    (folder / "go").touch()
+    waiting = app.enqueue("tests.tasks:touch")
+    assert running.wait() == 0
+    assert short.result() == "go"
+    assert (long.status, waiting.status) == (Status.PENDING, Status.PENDING)
+    assert (long.details.attempts, long.details.crashes) == (0, 0)
+    assert [one.outcome for one in attempts(app, long)] == ["interrupted"]
+    until_gone(everybody)
+    assert rows(app.path, "SELECT state, stop_reason FROM runners") == [("stopped", "stopped by a signal")]
+
+
+def test_a_second_signal_stops_at_once(app: App, runner: StartRunner, folder: Path) -> None:
+    job = app.enqueue("tests.tasks:wait_for_ever")
+    running = runner(jobs=1, shutdown_timeout=3600.0)
+    pids(folder, "S", 1)
+    running.terminate()
+    until(lambda: "stopping: 1 jobs" in running.stderr)
+    running.terminate()
+    assert running.wait() == 0
+    assert (job.status, job.details.attempts, job.details.crashes) == (Status.PENDING, 0, 0)
+
+
+def test_deaf_jobs_are_all_ended_when_a_runner_stops(app: App, runner: StartRunner, folder: Path) -> None:
+    jobs = [app.enqueue("tests.tasks:family_for_ever") for _ in range(3)]
+    running = runner(jobs=3, shutdown_timeout=0.0)
+    everybody = pids(folder, "G", 9) + pids(folder, "S", 3)
+    running.terminate()
+    assert running.wait() == 0
+    until_gone(everybody)
+    assert {(job.status, job.details.attempts) for job in jobs} == {(Status.PENDING, 0)}
+
+
+def test_a_runner_stops_after_so_many_jobs(app: App, runner: StartRunner, folder: Path) -> None:
+    tasks.touch.enqueue_many({} for _ in range(9))
+    running = runner(jobs=2, max_jobs=5)
+    assert running.wait() == 0
+    assert (len(marks(folder)), app.counts()[Status.PENDING]) == (5, 4)
+
+
+def test_a_runner_stops_when_it_was_idle_for_long_enough(app: App, runner: StartRunner) -> None:
+    jobs = tasks.touch.enqueue_many({} for _ in range(5))
+    running = runner(jobs=2, max_idle=0.2)
+    assert running.wait() == 0
+    assert {job.status for job in jobs} == {Status.SUCCESS}
+    assert "idle for 0.2 s" in running.stderr
+
+
+def test_a_drain_of_nothing_ends(drain: Drain) -> None:
+    assert "drained" in drain().stderr
+
+
+# What others do to the file --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ("""policy = '{"retry": {}}'""", "BadInvocation"),
+        ("""policy = '{"retry": null}'""", "BadInvocation"),
+        ("""policy = '{"retry": {"attempts": "three"}}'""", "BadInvocation"),
+        ("""policy = '{"retry": {"attempts": 3, "on": 5}}'""", "BadInvocation"),
+        ("""policy = '{"retry": {"attempts": 3, "base": 1e400}}'""", "BadInvocation"),
+        ("""policy = '{"retry": {"attempts": 3, "base": 1e300, "cap": 1e300}}'""", "BadInvocation"),
+        ("""policy = '{"timeout": "soon"}'""", "BadInvocation"),
+        ("""policy = '{"timeout": 1e400}'""", "BadInvocation"),
+        ("""policy = '{"env": [1]}'""", "BadInvocation"),
+        ("""policy = '{"env": {"A": 1}}'""", "BadInvocation"),
+        ("""policy = '{"cwd": 7}'""", "BadInvocation"),
+        ("""policy = '{"on_crash": "cry"}'""", "BadInvocation"),
+        ("""args = NULL""", "BadInvocation"),
+        ("""args = '{"*": 7}'""", "TypeError"),
+        ("""args = '{"*": {"a": 1}}'""", "TypeError"),
+        ("""args = '[1, 2, 3]'""", "TypeError"),
+        ("""args = NULL; INSERT INTO jr_argument VALUES (1, 'nonsense')""", "json.decoder.JSONDecodeError"),
+        ("""kind = 'command', task = 'true', args = '{"a": 1}'""", "CannotStart"),
+        ("""kind = 'command', task = 'true', args = '[1]'""", "CannotStart"),
+        ("""kind = 'command', task = 'true', args = '["a\\u0000b"]'""", "CannotStart"),
+        ("""kind = 'shell', task = 'true' || char(0), args = '[]'""", "CannotStart"),
+        ("""task = 'tests.tasks'""", "TaskNotFound"),
+        ("""task = ':'""", "TaskNotFound"),
+        ("""task = 'tests.tasks:'""", "TaskNotFound"),
+        ("""task = '..:x'""", "TaskNotFound"),
+        ("""task = 'tests.tasks:sys'""", "TaskNotFound"),
+    ],
+)
+def test_a_row_that_cannot_be_meant_fails_its_job_and_not_the_runner(
+    app: App, drain: Drain, path: Path, change: str, error: str
+) -> None:
+    job = app.enqueue("tests.tasks:square", {"n": 1})
+    neighbour = app.enqueue("tests.tasks:square", {"n": 6})
+    where = " WHERE id = 1"
+    change = change.replace(";", f"{where};") if ";" in change else change + where
+    rows(path, f"UPDATE jr_invocation SET {change}")
+    drain(jobs=1)
+    assert neighbour.result() == 36
+    assert job.status is Status.FAILED
+    with pytest.raises(InvocationFailed, match=error):
+        job.result()
+
+
+def test_a_runner_that_rescues_reads_no_more_of_a_row_than_it_needs(
+    app: App, runner: StartRunner, drain: Drain, folder: Path, path: Path
+) -> None:
+    jobs = [app.enqueue("tests.tasks:wait_at_first") for _ in range(2)]
+    first = runner(jobs=2)
+    pids(folder, "S", 2)
+    rows(path, """UPDATE jr_invocation SET policy = '{"retry": {}}' WHERE id = ?""", jobs[0].id)
+    first.kill()
+    drain()
+    assert (jobs[0].status, jobs[1].result()) == (Status.FAILED, 2)
+
+
+def test_a_runner_waits_for_who_keeps_the_write_lock(app: App, runner: StartRunner, folder: Path, path: Path) -> None:
+    job = app.enqueue("tests.tasks:wait_for_file", {"name": "go"})
+    running = runner(jobs=1)
+    pids(folder, "S", 1)
+    keeper = apsw.Connection(str(path))
+    try:
+        keeper.execute("BEGIN IMMEDIATE")
+        (folder / "go").touch()
+        until(lambda: "holds the write lock" in running.stderr)
+        assert running.is_running
+        keeper.execute("COMMIT")
+    finally:
+        keeper.close()
+    assert job.result(timeout=60) == "go"
+    assert starts(folder) == {job.id: 1}
+
+
+def test_where_descriptors_run_out_jobs_wait_without_spending_an_attempt(
+    app: App, runner: StartRunner, folder: Path
+) -> None:
+    jobs = [app.enqueue("tests.tasks:wait_for_file", {"name": "go"}) for _ in range(30)]
+    running = runner(jobs=30, max_jobs=60)
+    resource.prlimit(running.pid, resource.RLIMIT_NOFILE, (48, 48))
+    until(lambda: "no process for job" in running.stderr or len(marks(folder)) == 30)
+    (folder / "go").touch()
+    app.wait(jobs, timeout=90)
+    assert {(job.status, job.details.attempts) for job in jobs} == {(Status.SUCCESS, 1)}
+    assert set(starts(folder).values()) == {1}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 from jobrunner import broker, ownership
+from jobrunner.cache import Cache, SharedCache
 from jobrunner.commit_watch import CommitWatch
 from jobrunner.database import Database
 from jobrunner.errors import DatabaseBusy, JobRunnerError
@@ -43,6 +44,7 @@ class BaseRunner(ABC):
     def __init__(self, settings: RunSettings) -> None:
         self.settings = settings
         self.token = ownership.new_token()
+        self.runner_cache = SharedCache()
         self._selector = selectors.DefaultSelector()
         self._running: dict[int, Running] = {}
         self._look_for_cancels = False
@@ -65,13 +67,18 @@ class BaseRunner(ABC):
             finally:
                 self._on_stop()
 
+    @property
+    def cache(self) -> Cache:
+        """The dictionary that all jobs of this runner share, as they see it."""
+        return Cache(self.runner_cache.call)
+
     def _serve(self, database: Database, locks: RunnerLocks) -> None:
         self.database = database
         # A loop that waits long for the write lock would miss its deadlines: it tries again at the next turn.
         database.patience.seconds = LOCK_SECONDS
         self._registration = Registration(database, locks, self.settings, self.mode, self.token)
         self._intake = Intake(database, self._registration.id, self.settings)
-        self._recorder = Recorder(database, self._registration.id)
+        self._recorder = Recorder(database, self._registration.id, self.runner_cache)
         self._waiting = WaitingRoom(database, self.settings.max_paused or default_max_paused())
         with CommitWatch(database) as self._watch:
             self._listen(self._signals.fileno(), lambda _: self._signals.drain())

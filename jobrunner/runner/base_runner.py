@@ -129,6 +129,13 @@ class BaseRunner(ABC):
     def _tend(self) -> None:
         """See to the processes that work is placed in; called once a turn."""
 
+    def _has_news(self) -> bool:
+        """Whether `_write_news` has something to tell."""
+        return False
+
+    def _write_news(self) -> None:
+        """Inside the turn's transaction: write down what people want to see of this runner's processes."""
+
     @property
     def _is_stopping(self) -> bool:
         return self._stop_at is not None
@@ -272,6 +279,7 @@ class BaseRunner(ABC):
             self._recorder.wants(self._running.values())
             or self._waiting.wants(self._free_slots)
             or self._intake.wants(self._slots_to_claim_for)
+            or self._has_news()
         )
 
     def _transact(self) -> tuple[list[Claimed], Changes]:
@@ -285,6 +293,7 @@ class BaseRunner(ABC):
                     self._look_for_cancels = True
                 waits = self._waiting.write(self._free_slots)
                 claimed = self._intake.take(self._slots_to_claim_for)
+                self._write_news()
                 self._registration.beat()
         return claimed, waits
 

@@ -74,6 +74,18 @@ CREATE TABLE jr_runner (
 
 CREATE INDEX jr_runner_live ON jr_runner(id) WHERE stopped_at IS NULL;
 
+-- The processes of threads of runners that live, as these see them; written at most ten times a second.
+CREATE TABLE jr_process (
+    runner      INTEGER NOT NULL REFERENCES jr_runner(id) ON DELETE CASCADE,
+    key         INTEGER NOT NULL,
+    pid         INTEGER NOT NULL,
+    threads     INTEGER NOT NULL,
+    active      INTEGER NOT NULL,              -- invocations that it does now
+    state       TEXT    NOT NULL CONSTRAINT "a process is active or idle" CHECK (state IN ('active', 'idle')),
+    last_update INTEGER NOT NULL,              -- since when it is active or idle
+    PRIMARY KEY (runner, key)
+) STRICT, WITHOUT ROWID;
+
 -- Invocations -------------------------------------------------------------------------------------
 -- Narrow and hot. Large arguments, results, attempts and output live in tables of their own.
 -- `claim` is the fence: +1 each time the invocation is handed to a runner, never reset. Every change

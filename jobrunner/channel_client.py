@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from jobrunner import errors
 from jobrunner.context import Current
-from jobrunner.errors import JobRunnerError
+from jobrunner.errors import error_of
 from jobrunner.models import InvocationId, Job, Json, LogPiece, Progress, Request, State
 from jobrunner.status import Status
 
@@ -67,18 +66,9 @@ class ChannelClient:
     def _ask(self, verb: str, *facts: Json) -> Json:
         kind, value = self._current.ask(verb, *facts)
         if kind == "error":
-            raise _exception(*value)
+            raise error_of(*value)
         return value
 
 
 def _state(row: Json) -> State:
     return State(row[0], Status(row[1]), row[2], row[3])
-
-
-def _exception(name: str, message: str, attributes: dict[str, Json]) -> JobRunnerError:
-    """The exception as the runner raised it: class, text and attributes."""
-    found = getattr(errors, name, JobRunnerError)
-    error: JobRunnerError = found.__new__(found)
-    error.args = (message,)
-    error.__dict__.update(attributes)
-    return error

@@ -5,9 +5,10 @@ import os
 import threading
 from typing import Protocol
 
+from jobrunner.cache import Cache, SharedCache
 from jobrunner.channel import Channel
-from jobrunner.errors import JobRunnerError
-from jobrunner.models import InvocationId, Json
+from jobrunner.errors import JobRunnerError, error_of
+from jobrunner.models import InvocationId, Job, Json
 
 
 class NotInAJob(JobRunnerError):
@@ -68,6 +69,27 @@ class Current:
         if self.link is not None:
             self.link.send("progress", fraction, message)
 
+    @property
+    def cache(self) -> Cache:
+        """A small dictionary that all jobs of the runner share: get, set, setdefault, add, delete; JSON values."""
+        return Cache(self._call_cache)
+
+    def _call_cache(self, *facts: Json) -> Json:
+        if self.link is None:
+            return _cache_of_this_process.call(*facts)
+        kind, value = self.ask("cache", *facts)
+        if kind == "error":
+            raise error_of(*value)
+        return value
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody asked for this job to stop: a polite job looks now and then, and returns."""
+        if self.link is None:
+            return False
+        kind, job = self.ask("job", self.id)
+        return kind == "answer" and Job(*job).cancel_at is not None
+
     def ask(self, verb: str, *facts: Json) -> Json:
         """Ask the runner for something and wait for its answer: ["answer", value] or ["error", facts]."""
         if self.link is None:
@@ -75,6 +97,8 @@ class Current:
         return self.link.ask(verb, list(facts))
 
 
+_cache_of_this_process = SharedCache()
+"""For jobs that run inside their caller, in tests."""
 _current: contextvars.ContextVar[Current | None] = contextvars.ContextVar("jobrunner_current", default=None)
 _process: list[Current] = []
 

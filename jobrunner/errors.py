@@ -16,6 +16,16 @@ def facts_of(error: JobRunnerError) -> list[Any]:
     return [type(error).__name__, str(error), vars(error)]
 
 
+def error_of(name: str, message: str, attributes: dict[str, Any]) -> JobRunnerError:
+    """The error that `facts_of` described."""
+    found = globals().get(name, JobRunnerError)
+    cls = found if isinstance(found, type) and issubclass(found, JobRunnerError) else JobRunnerError
+    error = cls.__new__(cls)
+    error.args = (message,)
+    error.__dict__.update(attributes)
+    return error
+
+
 class UsageError(JobRunnerError, ValueError):
     """Something was asked for in a way that cannot be meant."""
 

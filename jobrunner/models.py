@@ -180,6 +180,18 @@ class Progress(NamedTuple):
     at: int
 
 
+class Process(NamedTuple):
+    """A process of threads, as its runner sees it; `last_update`: since when it is active or idle."""
+
+    runner: RunnerId
+    key: int
+    pid: int
+    threads: int
+    active: int
+    state: str
+    last_update: int
+
+
 class Runner(NamedTuple):
     """A runner as it wrote itself down."""
 

@@ -251,6 +251,15 @@ UPDATE jr_runner SET heartbeat_at = :now WHERE id = :runner;
 -- name: stop_runner
 UPDATE jr_runner SET stopped_at = :now, stop_reason = :reason WHERE id = :runner AND stopped_at IS NULL;
 
+-- name: forget_processes
+DELETE FROM jr_process WHERE runner = :runner;
+
+-- name: put_process
+INSERT INTO jr_process(runner, key, pid, threads, active, state, last_update) VALUES (?, ?, ?, ?, ?, ?, ?);
+
+-- name: processes
+SELECT runner, key, pid, threads, active, state, last_update FROM jr_process ORDER BY runner, key;
+
 -- name: other_runners
 SELECT id, mode, slots, queues, host, pid, token, started_at, heartbeat_at, stopped_at, stop_reason
   FROM jr_runner WHERE stopped_at IS NULL AND id <> :runner;

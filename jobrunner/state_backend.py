@@ -6,7 +6,19 @@ from typing import NamedTuple
 
 from jobrunner.database import Database
 from jobrunner.errors import InvocationCancelled, InvocationFailed, InvocationNotFound, UsageError
-from jobrunner.models import Attempt, InvocationId, Job, Json, LogPiece, Progress, Runner, RunnerId, State, Transition
+from jobrunner.models import (
+    Attempt,
+    InvocationId,
+    Job,
+    Json,
+    LogPiece,
+    Process,
+    Progress,
+    Runner,
+    RunnerId,
+    State,
+    Transition,
+)
 from jobrunner.status import Status
 from jobrunner.times import now_ms
 
@@ -158,6 +170,17 @@ def started_counts(database: Database) -> dict[RunnerId, int]:
 def runners(database: Database, *, stopped: bool = False) -> list[Runner]:
     """The runners that have not stopped, or all."""
     return [Runner(*row) for row in database.query("runners", all=stopped)]
+
+
+def processes(database: Database) -> list[Process]:
+    """The processes of threads of all runners that have not stopped."""
+    return [Process(*row) for row in database.query("processes")]
+
+
+def put_processes(database: Database, runner: RunnerId, processes: Iterable[Process]) -> None:
+    """Write down the processes of threads of a runner, instead of what stood there."""
+    database.query("forget_processes", runner=runner)
+    database.change_many("put_process", processes)
 
 
 def put_output(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 from jobrunner import broker, orchestrator, ownership
+from jobrunner.cache import Cache, SharedCache
 from jobrunner.commit_watch import CommitWatch
 from jobrunner.database import Database
 from jobrunner.errors import DatabaseBusy, InvocationNotFound, UsageError
@@ -43,6 +44,7 @@ class BaseRunner(ABC):
     def __init__(self, settings: RunSettings) -> None:
         self.settings = settings
         self.token = ownership.new_token()
+        self.runner_cache = SharedCache()
         self._selector = selectors.DefaultSelector()
         self._running: dict[int, Running] = {}
         self._look_for_cancels = False
@@ -65,13 +67,18 @@ class BaseRunner(ABC):
             finally:
                 self._on_stop()
 
+    @property
+    def cache(self) -> Cache:
+        """The dictionary that all jobs of this runner share, as they see it."""
+        return Cache(self.runner_cache.call)
+
     def _serve(self, database: Database, locks: RunnerLocks) -> None:
         self.database = database
         # A loop that waits long for the write lock would miss its deadlines: it tries again at the next turn.
         database.patience.seconds = LOCK_SECONDS
         self._registration = Registration(database, locks, self.settings, self.mode, self.token)
         self._intake = Intake(database, self._registration.id, self.settings)
-        self._recorder = Recorder(database, self._registration.id)
+        self._recorder = Recorder(database, self._registration.id, self.runner_cache)
         self._waiting = WaitingRoom(database, self.settings.max_paused or default_max_paused())
         with CommitWatch(database) as self._watch:
             self._listen(self._signals.fileno(), lambda _: self._signals.drain())
@@ -121,6 +128,13 @@ class BaseRunner(ABC):
 
     def _tend(self) -> None:
         """See to the processes that work is placed in; called once a turn."""
+
+    def _has_news(self) -> bool:
+        """Whether `_write_news` has something to tell."""
+        return False
+
+    def _write_news(self) -> None:
+        """Inside the turn's transaction: write down what people want to see of this runner's processes."""
 
     @property
     def _is_stopping(self) -> bool:
@@ -265,6 +279,7 @@ class BaseRunner(ABC):
             self._recorder.wants(self._running.values())
             or self._waiting.wants(self._free_slots)
             or self._intake.wants(self._slots_to_claim_for)
+            or self._has_news()
         )
 
     def _transact(self) -> tuple[list[Claimed], Changes]:
@@ -278,6 +293,7 @@ class BaseRunner(ABC):
                     self._look_for_cancels = True
                 waits = self._waiting.write(self._free_slots)
                 claimed = self._intake.take(self._slots_to_claim_for)
+                self._write_news()
                 self._registration.beat()
         return claimed, waits
 

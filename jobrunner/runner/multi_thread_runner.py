@@ -12,13 +12,16 @@ from typing import NamedTuple
 
 import psutil
 
-from jobrunner.models import Exit
+from jobrunner import state_backend
+from jobrunner.models import Exit, Process
 from jobrunner.runner.running import Running
 from jobrunner.runner.settings import RunSettings
 from jobrunner.runner.template_runner import TemplateRunner
 from jobrunner.runner.worker_process import PoolWorker, WorkerProcess
+from jobrunner.times import now_ms
 
 _MEMORY_SECONDS = 1.0
+_NEWS_SECONDS = 0.1
 
 log = logging.getLogger("jobrunner.runner")
 
@@ -51,6 +54,8 @@ class MultiThreadRunner(TemplateRunner):
         super().__init__(settings)
         self.shared_status: dict[int, ProcessStatus] = {}
         self._memory_at = 0.0
+        self._told: list[ProcessStatus] = []
+        self._told_at = 0.0
 
     @property
     def max_parallel_slots(self) -> int:
@@ -79,6 +84,29 @@ class MultiThreadRunner(TemplateRunner):
             self.shared_status[key] = ProcessStatus(since, pool.active, state)
         for key in self.shared_status.keys() - self.processes.keys():
             del self.shared_status[key]
+
+    def _has_news(self) -> bool:
+        is_time = time.monotonic() - self._told_at >= _NEWS_SECONDS
+        return is_time and self._told != list(self.shared_status.values())
+
+    def _write_news(self) -> None:
+        if self._has_news():
+            self._told, self._told_at = list(self.shared_status.values()), time.monotonic()
+            ago = now_ms() - round(1000 * time.monotonic())
+            rows = [
+                Process(
+                    self._registration.id,
+                    key,
+                    self.processes[key].pid,
+                    self.processes[key].threads,
+                    status.active_count,
+                    status.state.value,
+                    ago + round(1000 * status.last_update),
+                )
+                for key, status in self.shared_status.items()
+                if key in self.processes
+            ]
+            state_backend.put_processes(self.database, self._registration.id, rows)
 
     def _scale_up_processes(self) -> None:
         """Keep the least number of processes; more are started where work is placed and no thread is free."""

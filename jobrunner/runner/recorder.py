@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from jobrunner import orchestrator, state_backend
+from jobrunner.cache import SharedCache
 from jobrunner.database import Database
 from jobrunner.models import Json, RunnerId
 from jobrunner.runner import journal, requests
@@ -30,8 +31,9 @@ class Asked(NamedTuple):
 class Recorder:
     """A runner's side of the records, from its registration on."""
 
-    def __init__(self, database: Database, runner: RunnerId) -> None:
+    def __init__(self, database: Database, runner: RunnerId, cache: SharedCache) -> None:
         self._database = database
+        self._cache = cache
         self._runner = runner
         self._ended: list[Running] = []
         self._asked: list[Asked] = []
@@ -69,7 +71,7 @@ class Recorder:
         for one in self._ended:
             self._record(one)
         for asked in self._asked:
-            answer = requests.answer(self._database, asked.running.claimed, asked.verb, asked.facts)
+            answer = requests.answer(self._database, self._cache, asked.running.claimed, asked.verb, asked.facts)
             self._replies.append(functools.partial(asked.reply, *answer))
         changed = bool(self._ended or self._asked)
         self._ended, self._asked, self._progress = [], [], {}

@@ -56,7 +56,9 @@ class Registration:
 
     def stop(self, reason: str) -> None:
         """Say that we are done; nothing may be ours any more."""
-        self._database.query("stop_runner", runner=self.id, now=now_ms(), reason=reason)
+        with self._database.transaction():
+            self._database.query("forget_processes", runner=self.id)
+            self._database.query("stop_runner", runner=self.id, now=now_ms(), reason=reason)
 
     def rescue(self) -> int:
         """Find runners that died, kill what they left, and give their invocations back; tells how many these were."""
@@ -71,6 +73,7 @@ class Registration:
                 orphaned = [Claimed(*row) for row in self._database.query("held_by", runner=dead.id)]
                 for claimed in orphaned:
                     orchestrator.record(self._database, _orphaned(claimed), dead.id)
+                self._database.query("forget_processes", runner=dead.id)
                 self._database.query("stop_runner", runner=dead.id, now=now_ms(), reason="died")
         finally:
             self._locks.free(dead.id)

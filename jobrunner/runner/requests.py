@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jobrunner import broker, state_backend
+from jobrunner.cache import SharedCache
 from jobrunner.database import Database
 from jobrunner.errors import DatabaseBroken, DatabaseBusy, JobRunnerError, UsageError, facts_of
 from jobrunner.models import Claimed, Json, Request
@@ -11,28 +12,26 @@ from jobrunner.models import Claimed, Json, Request
 Answer = tuple[str, Json]
 
 
-def answer(database: Database, asker: Claimed, verb: str, facts: list[Json]) -> Answer:
+def answer(database: Database, cache: SharedCache, asker: Claimed, verb: str, facts: list[Json]) -> Answer:
     """Do what is asked, alone in a savepoint; ("answer", value) or ("error", [class, message, attributes])."""
     try:
         with database.transaction():
+            if verb == "cache":
+                return "answer", cache.call(*facts)
             return "answer", _answer(database, asker, verb, facts)
     except (DatabaseBroken, DatabaseBusy):
         raise  # the runner's trouble, not the job's
+    except (TypeError, ValueError) as error:
+        known = error if isinstance(error, JobRunnerError) else UsageError(f"{verb}: {error}")
+        return "error", facts_of(known)
     except JobRunnerError as error:
         return "error", facts_of(error)
 
 
 def _answer(database: Database, asker: Claimed, verb: str, facts: list[Json]) -> Json:
-    try:
-        method = _VERBS[verb]
-    except KeyError:
-        raise UsageError(f"a job cannot ask for {verb!r}") from None
-    try:
-        return method(database, asker, *facts)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, JobRunnerError):
-            raise
-        raise UsageError(f"{verb} was asked for with facts that do not fit: {error}") from error
+    if verb not in _VERBS:
+        raise UsageError(f"a job cannot ask for {verb!r}")
+    return _VERBS[verb](database, asker, *facts)
 
 
 def _enqueue(database: Database, asker: Claimed, rows: list[list[Any]]) -> Json:

@@ -1,0 +1,60 @@
+"""The database file itself: `jobrunner init` makes it, `jobrunner sql` asks it."""
+
+import itertools
+import sys
+from typing import Annotated
+
+import typer
+
+from jobrunner import connection
+from jobrunner.cli import printing, session
+from jobrunner.database import Database
+from jobrunner.errors import UsageError
+
+
+def init(context: typer.Context) -> None:
+    """Make the database and print its path; one that is there is left as it is."""
+    called = session.of(context)
+    with Database(called.path, create=True) as database:
+        path = str(database.path)
+    if called.json:
+        printing.write_json({"path": path})
+    else:
+        printing.write_tabs([path])
+
+
+def sql(
+    context: typer.Context,
+    statement: Annotated[str | None, typer.Argument(metavar="[SQL|-]")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Let it change the database.")] = False,
+) -> None:
+    r"""Ask the database in SQL; without SQL, or with -, it is read from the standard input.
+
+    \b
+    jobrunner sql "SELECT task, count(*) FROM jobs GROUP BY task"
+    jobrunner sql --write "UPDATE jobs SET status = 'cancelled' WHERE queue = 'mail'"
+
+    The views to ask: jobs, history, attempts, output, failures, queues, runners. Piped output is tab-separated,
+    without a line of names.
+    """
+    called = session.of(context)
+    script = sys.stdin.read() if statement in (None, "-") else str(statement)
+    if not script.strip():
+        raise UsageError('there is no SQL: type it as in `jobrunner sql "SELECT * FROM queues"`')
+    rows = connection.ask(called.path, script, write=write)
+    if called.json:
+        for found in rows:
+            printing.write_json(dict(zip(found.columns, map(_plain, found.row), strict=True)))
+    elif called.for_people:
+        for _, group in itertools.groupby(rows, key=lambda found: found.statement):
+            first = next(group)
+            rows_of_it = ([_plain(value) for value in one.row] for one in itertools.chain([first], group))
+            printing.write_records(called, first.columns, rows_of_it)
+    else:
+        for found in rows:
+            printing.write_tabs(map(_plain, found.row))
+
+
+def _plain(value: object) -> object:
+    """Bytes as text; what is not UTF-8 of them is written out."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value

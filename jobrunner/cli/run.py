@@ -1,0 +1,114 @@
+"""`jobrunner run`: the runner in the foreground, and what it tells."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobrunner.app import App
+from jobrunner.cli import session
+from jobrunner.cli.session import Session
+from jobrunner.cli.words import whole
+from jobrunner.errors import UsageError
+from jobrunner.text import visible
+from jobrunner.times import duration_ms, iso
+
+_FORMATS = ("text", "json")
+
+
+def run(
+    context: typer.Context,
+    queues: Annotated[list[str] | None, typer.Argument(metavar="[QUEUE]...")] = None,
+    jobs: Annotated[
+        str | None, typer.Option("-j", "--jobs", metavar="N", help="So many at a time; else one for each processor.")
+    ] = None,
+    mode: Annotated[str, typer.Option("--mode", metavar="process", help="A process for each job.")] = "process",
+    drain: Annotated[bool, typer.Option("--drain", help="End when all that is due is done.")] = False,
+    max_jobs: Annotated[str | None, typer.Option("--max-jobs", metavar="N", help="End after so many jobs.")] = None,
+    max_idle: Annotated[
+        str | None, typer.Option("--max-idle", metavar="DURATION", help="End when there was nothing to do for so long.")
+    ] = None,
+    imports: Annotated[
+        list[str] | None, typer.Option("--import", metavar="MODULE", help="Import it once, before any job; repeat.")
+    ] = None,
+    app_dir: Annotated[
+        str | None, typer.Option("--app-dir", metavar="DIR", help="Where tasks are imported from; else here.")
+    ] = None,
+    shutdown_timeout: Annotated[
+        str | None,
+        typer.Option("--shutdown-timeout", metavar="DURATION", help="What running jobs get to finish; else 30s."),
+    ] = None,
+    kill_grace: Annotated[
+        str | None, typer.Option("--kill-grace", metavar="DURATION", help="Between TERM and KILL of a job; else 5s.")
+    ] = None,
+    output_limit: Annotated[
+        str | None, typer.Option("--output-limit", metavar="BYTES", help="What is kept of a job's output; else 1 MiB.")
+    ] = None,
+    relaxed: Annotated[
+        bool, typer.Option("--relaxed", help="Do not wait for the disk: a power cut forgets the last moments.")
+    ] = False,
+    log_format: Annotated[
+        str, typer.Option("--log-format", metavar="text|json", help="How to tell what happens.")
+    ] = "text",
+) -> None:
+    r"""Do the work of the queues named, or of all, until TERM or Ctrl-C; a second one does not wait for running jobs.
+
+    \b
+    jobrunner run -j 4 mail default
+    jobrunner run --drain
+    jobrunner run --import shop.tasks --app-dir /srv/shop --shutdown-timeout 2m
+    """
+    called = session.of(context)
+    said = {
+        "queues": tuple(queues or ()),
+        "jobs": whole("--jobs", jobs),
+        "drain": drain,
+        "max_jobs": whole("--max-jobs", max_jobs),
+        "max_idle": _seconds(max_idle),
+        "imports": tuple(imports or ()),
+        "app_dir": None if app_dir is None else Path(app_dir).absolute(),
+        "shutdown_timeout": _seconds(shutdown_timeout),
+        "kill_grace": _seconds(kill_grace),
+        "output_limit": whole("--output-limit", output_limit),
+    }
+    _log_to_stderr(called, log_format)
+    App(called.path, relaxed=relaxed).run(mode, **{name: value for name, value in said.items() if value is not None})
+
+
+def _seconds(word: str | None) -> float | None:
+    return None if word is None else duration_ms(word) / 1000
+
+
+def _log_to_stderr(called: Session, form: str) -> None:
+    if form not in _FORMATS:
+        raise UsageError(f"--log-format is text or json, not {form!r}")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter(_json_line if form == "json" else _text_line, utc=called.utc))
+    log = logging.getLogger("jobrunner")
+    log.addHandler(handler)
+    log.propagate = False
+    log.setLevel(logging.DEBUG if called.verbose else logging.WARNING if called.quiet else logging.INFO)
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self, line: Callable[[str, str, str], str], *, utc: bool) -> None:
+        super().__init__()
+        self._line = line
+        self._utc = utc
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = iso(round(record.created * 1000), utc=self._utc)
+        message = record.getMessage() + (f"\n{self.formatException(record.exc_info)}" if record.exc_info else "")
+        return self._line(str(at), record.levelname.lower(), message)
+
+
+def _text_line(at: str, level: str, message: str) -> str:
+    return f"{at} {'' if level == 'info' else level + ': '}{visible(message, lines=True)}"
+
+
+def _json_line(at: str, level: str, message: str) -> str:
+    return json.dumps({"at": at, "level": level, "message": message})

@@ -1,0 +1,45 @@
+"""`jobrunner show`: all that is known of a job."""
+
+from typing import Annotated
+
+import typer
+
+from jobrunner import state_backend
+from jobrunner.cli import printing, session
+from jobrunner.cli.job_facts import attempt_facts, facts
+from jobrunner.cli.portrait import portrait
+from jobrunner.cli.words import job_ids
+from jobrunner.direct_client import DirectClient
+from jobrunner.models import Json
+from jobrunner.status import Status
+from jobrunner.times import iso
+
+
+def show(
+    context: typer.Context,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID...")] = None,
+) -> None:
+    """Tell all that is known of jobs: times, attempts, error, result, history, and why one is not done yet."""
+    called = session.of(context)
+    with called.client() as client:
+        for number, one in enumerate(job_ids(ids or [], "show")):
+            if called.json:
+                printing.write_json(_facts(client, one))
+            else:
+                printing.write("\n" * bool(number) + "\n".join(portrait(called, client, one)))
+
+
+def _facts(client: DirectClient, one: int) -> Json:
+    database = client.database
+    with database.snapshot():
+        job = client.job(one)
+        progress = client.progress(one)
+        said = progress and {**progress._asdict(), "at": iso(progress.at)}
+        return {
+            **facts(job),
+            "result": client.result(one) if job.status is Status.SUCCESS else None,
+            "progress": said,
+            "executions": [attempt_facts(attempt) for attempt in state_backend.attempts(database, one)],
+            "history": [transition._asdict() for transition in state_backend.history(database, one)],
+            "children": state_backend.children(database, one),
+        }

@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import traceback
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from jobrunner import execution, kernel
 from jobrunner.channel import Channel

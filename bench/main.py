@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -18,7 +19,11 @@ def main() -> int:
         peers.make_environment()
     measures = [one for one in all_measures() if _is_wanted(one, options)]
     rounds = 1 if options.quick else options.rounds
-    taken = [_take_round(measures, number, options) for number in range(rounds)]
+    try:
+        taken = [_take_round(measures, number, options) for number in range(rounds)]
+    except subprocess.CalledProcessError as error:
+        sys.stderr.write(f"a measure failed: {error}\n")
+        return 1
     where = report.conditions(options.folder, rounds, quick=options.quick)
     measured, ratios = list(report.summaries(measures, taken)), list(report.quotients(taken))
     if options.json:

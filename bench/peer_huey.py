@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from huey import SqliteHuey  # type: ignore[import-not-found,unused-ignore]  # only in the environment of the peers
@@ -30,8 +29,7 @@ def noop() -> int:
 def consumer(kind: str) -> Iterator[None]:
     """Huey's own program with two workers."""
     words = ["-m", "huey.bin.huey_consumer", "peer_huey.huey", "--workers", "2", "--worker-type", kind, "--quiet"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    process = subprocess.Popen([sys.executable, *words], env=environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, *words], stderr=subprocess.DEVNULL)
     try:
         yield
     finally:
@@ -59,7 +57,10 @@ def drain(kind: str, count: str) -> dict[str, float]:
 
 def wait_for(results: int) -> tuple[float, int]:
     """When there were so many results, and how many there were."""
+    deadline = time.monotonic() + 120
     while (seen := huey.storage.result_store_size()) < results:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"only {seen} of {results} results")
         time.sleep(0.002)
     return time.perf_counter(), seen
 
@@ -79,6 +80,7 @@ def milliseconds() -> float:
     return (time.perf_counter() - began) * 1000
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Do as the command line says."""
     verbs: dict[str, Callable[..., dict[str, float]]] = {"enqueue": enqueue, "drain": drain, "latency": latency}
     sys.stdout.write(json.dumps(verbs[sys.argv[1]](*sys.argv[2:])) + "\n")

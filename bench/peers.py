@@ -11,6 +11,7 @@ from bench.measure import Figures, Place, measure
 
 GROUP = "peers"
 PACKAGES = ("huey>=3.5",)
+HERE = Path(__file__).parent
 _ENVIRONMENT = Path(sys.prefix) / "peers"
 _PYTHON = _ENVIRONMENT / "bin" / "python"
 
@@ -26,10 +27,11 @@ def make_environment() -> None:
 
 
 def _huey(place: Place, name: str, verb: str, *words: str, fsync: str = "") -> Figures:
-    """What the script says, on a database `name`; `fsync` is 0 or 1, by default what huey has by default."""
-    script = Path(__file__).with_name("peer_huey.py")
-    environment = {**os.environ, "PEER_DATABASE": str(place.folder / f"{name}.db"), "PEER_FSYNC": fsync}
-    done = subprocess.run([_PYTHON, script, verb, *words], env=environment, stdout=subprocess.PIPE, check=True)
+    """What peer_huey says, on a database `name`; `fsync` is 0 or 1, by default what huey has by default."""
+    settings = {"PEER_DATABASE": str(place.folder / f"{name}.db"), "PEER_FSYNC": fsync, "PYTHONPATH": str(HERE)}
+    # Not as a script: the consumer knows the task by the name of its module.
+    command = [str(_PYTHON), "-c", "import peer_huey; peer_huey.main()", verb, *words]
+    done = subprocess.run(command, env={**os.environ, **settings}, stdout=subprocess.PIPE, check=True)
     figures: Figures = json.loads(done.stdout)
     return figures
 

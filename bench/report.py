@@ -150,7 +150,8 @@ def as_text(where: Conditions, measured: Sequence[Summary], ratios: Sequence[Quo
             yield f"\n{group}"
         spread = f"[{_number(one.low)}, {_number(one.high)}]"
         yield f"  {one.words:<68} {_number(one.median):>9} {one.unit:<2}  {spread}"
-    yield f"\n{'ratios':<70} {'median':>9}     goal"
+    if ratios:
+        yield f"\n{'ratios':<70} {'median':>9}     goal"
     for ratio in ratios:
         yield f"  {ratio.words:<68} {ratio.median:>9.2f}     {ratio.goal:<8} [{ratio.low:.2f}, {ratio.high:.2f}]"
 

@@ -121,7 +121,10 @@ def record(database: Database, ended: Ended, runner: RunnerId) -> Verdict | None
     """Write down what became of an attempt; None, and no change, where it had been given up already (stale)."""
     verdict = judge(ended)
     with database.transaction():
-        if not _move(database, ended, verdict):
+        # A paused one that ended all the same, on its way to being stopped, went on before it ended.
+        if not _move(database, ended, verdict) and not (
+            resume(database, ended.claimed) and _move(database, ended, verdict)
+        ):
             return None
         drop_edges(database, ended.claimed.id)
         if ended.claimed.limit_key is not None:

@@ -10,12 +10,15 @@ import psutil
 
 from jobrunner import orchestrator, state_backend
 from jobrunner.database import Database
-from jobrunner.errors import JobRunnerError, WaitTimeout, facts_of
+from jobrunner.errors import DatabaseBroken, DatabaseBusy, JobRunnerError, WaitTimeout, facts_of
 from jobrunner.models import InvocationId, State
 from jobrunner.runner.running import Running
 
 PAUSED_PROCESS_BYTES = 20 << 20
 """What a paused process is taken to need where the limit on their number follows the memory."""
+
+LOOK_SHARE = 4.0
+"""After a look at what is awaited, this many times as long is spent on other things."""
 
 Reply = Callable[..., None]
 
@@ -62,6 +65,7 @@ class WaitingRoom:
         self._ready: list[Waiter] = []
         self._replies: list[Callable[[], None]] = []
         self._look = False
+        self._look_after = 0.0
 
     def __len__(self) -> int:
         return len(self._waiters)
@@ -84,12 +88,14 @@ class WaitingRoom:
 
     def wants(self, free: int) -> bool:
         """Whether `write` has something to do."""
-        return bool(self._asking or self._look or (self._ready and free > 0) or self._overdue())
+        may_look = self._look and time.monotonic() >= self._look_after
+        return bool(self._asking or may_look or (self._ready and free > 0) or self._overdue())
 
     @property
     def next_moment(self) -> float | None:
-        """When the first of them has waited long enough, on the monotonic clock."""
-        return min((one.deadline for one in self._waiters.values() if one.deadline is not None), default=None)
+        """When the first of them has waited long enough, or one may look again, on the monotonic clock."""
+        moments = [one.deadline for one in self._waiters.values() if one.deadline is not None]
+        return min([*moments, self._look_after] if self._look else moments, default=None)
 
     def write(self, free: int) -> Changes:
         """Inside a transaction: pause those that have to wait, and resume whom it is time for while there are slots."""
@@ -118,7 +124,9 @@ class WaitingRoom:
         return asking
 
     def _pause(self, waiter: Waiter) -> bool:
-        """Pause it if it has to wait; else its answer is ready."""
+        """Pause it if it has to wait; else its answer is ready. One that is being stopped gets none."""
+        if waiter.running.stopped is not None:
+            return False
         try:
             with self._database.transaction():
                 waiter.unfinished = set(orchestrator.unfinished(self._database, self._known(waiter.ids)))
@@ -127,6 +135,8 @@ class WaitingRoom:
                     return False
                 self._check_room()
                 orchestrator.pause(self._database, waiter.running.claimed, sorted(waiter.unfinished))
+        except (DatabaseBroken, DatabaseBusy):
+            raise  # the runner's trouble, not the job's
         except JobRunnerError as error:
             self._replies.append(partial(waiter.reply, "error", facts_of(error)))
             return False
@@ -146,12 +156,18 @@ class WaitingRoom:
 
     def _find_ready(self) -> None:
         waiting = [one for one in self._waiters.values() if one not in self._ready]
-        if self._look:
+        if self._look and time.monotonic() >= self._look_after:
             self._look = False
-            final = set(self.classify_waiting_invocations().final)
-            for waiter in waiting:
-                waiter.unfinished -= final
+            self._mark_final(waiting)
         self._ready += [one for one in waiting if not one.unfinished or _is_overdue(one)]
+
+    def _mark_final(self, waiting: list[Waiter]) -> None:
+        began = time.monotonic()
+        final = set(self.classify_waiting_invocations().final)
+        for waiter in waiting:
+            waiter.unfinished -= final
+        # Where very many are waited for, looking must not become all that the runner does.
+        self._look_after = time.monotonic() + LOOK_SHARE * (time.monotonic() - began)
 
     def _resume(self, waiter: Waiter) -> bool:
         del self._waiters[waiter.running.claimed.id]

@@ -70,8 +70,8 @@ def enqueue_jsonl(place: Place) -> Figures:
 # Running
 
 
-def _run_words(*words: str) -> list[str]:
-    options = ["--jobs", str(SLOTS), "--app-dir", str(TOP), "--import", "bench.tasks"]
+def _run_words(mode: str, *words: str) -> list[str]:
+    options = ["--mode", mode, "--jobs", str(SLOTS), "--app-dir", str(TOP), "--import", "bench.tasks"]
     return [*PYTHON, "-m", "jobrunner", "run", *options, *words]
 
 
@@ -81,19 +81,32 @@ def _run_words(*words: str) -> list[str]:
     ("drain_process_cpu", "the same: CPU of all processes for a job", "ms"),
 )
 def drain_process(place: Place) -> Figures:
-    """From the first claim to the last record, so without the runner's start."""
-    count = place.size(1500, 10)
+    """A process for each job."""
+    rate, cpu = _drain(place, "process", place.size(1500, 10))
+    return {"drain_process": rate, "drain_process_cpu": cpu}
+
+
+@measure(
+    GROUP,
+    ("drain_thread", f"drain of no-op jobs, thread mode, -j {SLOTS}", "/s"),
+    ("drain_thread_cpu", "the same: CPU of all processes for a job", "ms"),
+)
+def drain_thread(place: Place) -> Figures:
+    """Pools of threads."""
+    rate, cpu = _drain(place, "thread", place.size(20_000, 50))
+    return {"drain_thread": rate, "drain_thread_cpu": cpu}
+
+
+def _drain(place: Place, mode: str, count: int) -> tuple[float, float]:
+    """Jobs a second from the first claim to the last record, so without the runner's start; and CPU ms for a job."""
     tasks.noop.enqueue_many({} for _ in range(count))
     tasks.app.close()
-    runner = subprocess.Popen(_run_words("--drain"), stderr=subprocess.DEVNULL)
+    runner = subprocess.Popen(_run_words(mode, "--drain"), stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(runner.pid, 0)
     runner.returncode = os.waitstatus_to_exitcode(status)
     if runner.returncode:
         raise RuntimeError(f"the runner ended with exit code {runner.returncode}")
-    return {
-        "drain_process": count / _seconds_of_work(place, count),
-        "drain_process_cpu": (usage.ru_utime + usage.ru_stime) * 1000 / count,
-    }
+    return count / _seconds_of_work(place, count), (usage.ru_utime + usage.ru_stime) * 1000 / count
 
 
 def _seconds_of_work(place: Place, count: int) -> float:
@@ -106,9 +119,9 @@ def _seconds_of_work(place: Place, count: int) -> float:
 
 
 @contextlib.contextmanager
-def _runner() -> Iterator[psutil.Popen]:
+def _runner(mode: str) -> Iterator[psutil.Popen]:
     """A runner that has done a job and waits for more."""
-    process = psutil.Popen(_run_words(), stderr=subprocess.DEVNULL)
+    process = psutil.Popen(_run_words(mode), stderr=subprocess.DEVNULL)
     try:
         tasks.noop.enqueue().result(timeout=60)
         yield process
@@ -123,10 +136,26 @@ def _runner() -> Iterator[psutil.Popen]:
     ("latency_process_p99", "the same: p99", "ms"),
 )
 def latency_process(place: Place) -> Figures:
-    """From the call of `enqueue` to the return of `result` in the same process, one job at a time."""
-    with _runner():
-        took = [_seconds_to_result() * 1000 for _ in range(place.size(200, 5))]
+    """A process for each job."""
+    took = _latencies_ms("process", place.size(200, 5))
     return {"latency_process_p50": statistics.median(took), "latency_process_p99": _percentile(took, 99)}
+
+
+@measure(
+    GROUP,
+    ("latency_thread_p50", "latency, enqueue to result, thread mode, idle: p50", "ms"),
+    ("latency_thread_p99", "the same: p99", "ms"),
+)
+def latency_thread(place: Place) -> Figures:
+    """Pools of threads."""
+    took = _latencies_ms("thread", place.size(200, 5))
+    return {"latency_thread_p50": statistics.median(took), "latency_thread_p99": _percentile(took, 99)}
+
+
+def _latencies_ms(mode: str, count: int) -> list[float]:
+    """From the call of `enqueue` to the return of `result` in the same process, one job at a time."""
+    with _runner(mode):
+        return [_seconds_to_result() * 1000 for _ in range(count)]
 
 
 def _seconds_to_result() -> float:
@@ -151,7 +180,7 @@ def _percentile(values: Sequence[float], percent: int) -> float:
 )
 def idle(place: Place) -> Figures:
     """A runner with nothing to do."""
-    with _runner() as runner:
+    with _runner("process") as runner:
         (template,) = runner.children()
         time.sleep(place.size(10, 1) / 10)
         both, began = [runner, template], time.perf_counter()

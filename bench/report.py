@@ -40,6 +40,10 @@ RATIOS = (
         "drain, process mode / fork + exit + wait, like the template", "drain_process", "raw_fork_template", ">= 0.5"
     ),
     Ratio("drain, process mode / huey, best", "drain_process", "huey_best", ""),
+    Ratio("drain, thread mode / claim + finish in batches of 100", "drain_thread", "raw_claim_finish", ">= 0.4"),
+    Ratio("drain, thread mode / huey, best", "drain_thread", "huey_best", ">= 15"),
+    Ratio("drain, thread mode / huey, fsync=False, best", "drain_thread", "huey_best_unsafe", ">= 5"),
+    Ratio("latency, thread mode, p50 / huey, p50", "latency_thread_p50", "huey_latency_p50", "< 0.2"),
     Ratio("latency, process mode, p50 / huey, p50", "latency_process_p50", "huey_latency_p50", ""),
     Ratio("CPU: jobrunner enqueue -- true / import typer, apsw", "command_cpu", "imports_cpu", "<= 1.3"),
 )

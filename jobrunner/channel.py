@@ -13,7 +13,7 @@ import struct
 import threading
 from collections.abc import Iterator, Sequence
 
-from jobrunner.errors import ChannelClosed
+from jobrunner.errors import ChannelBroken, ChannelClosed, UsageError
 from jobrunner.models import Json
 
 MAX_MESSAGE = 16 << 20
@@ -128,7 +128,7 @@ class Channel:
         (length,) = _LENGTH.unpack_from(self._incoming)
         end = _LENGTH.size + length
         if length > MAX_MESSAGE:
-            raise ChannelClosed("the other side sent what is no message")
+            raise ChannelBroken("the other side sent what is no message")
         if len(self._incoming) < end:
             return None
         body = bytes(self._incoming[_LENGTH.size : end])
@@ -138,14 +138,16 @@ class Channel:
 
 def _frame(message: Sequence[Json]) -> bytes:
     body = json.dumps(message, separators=(",", ":")).encode()
+    if len(body) > MAX_MESSAGE:
+        raise UsageError(f"{len(body):,} bytes at once between a job and its runner are too much: ask for less")
     return _LENGTH.pack(len(body)) + body
 
 
 def _parse(body: bytes) -> Message:
     try:
         message = json.loads(body)
-    except ValueError as error:
-        raise ChannelClosed("the other side sent what is no message") from error
+    except (ValueError, RecursionError) as error:
+        raise ChannelBroken("the other side sent what is no message") from error
     if not isinstance(message, list) or not message:
-        raise ChannelClosed("the other side sent what is no message")
+        raise ChannelBroken("the other side sent what is no message")
     return message

@@ -65,6 +65,9 @@ class Current:
         """Say how far the job is: a fraction from 0 to 1, a text, or both; costs one small message."""
         if fraction is not None and not 0 <= fraction <= 1:
             raise ValueError(f"progress is a fraction from 0 to 1, not {fraction}")
+        said: object = message
+        if said is not None and not isinstance(said, str):
+            raise TypeError(f"the message of a progress is a text, not {said!r}")
         self.said = (fraction, message)
         if self.link is not None:
             self.link.send("progress", fraction, message)

@@ -148,3 +148,7 @@ class NotAllowed(JobRunnerError):
 
 class ChannelClosed(JobRunnerError):
     """The runner at the other end of the channel is gone."""
+
+
+class ChannelBroken(ChannelClosed):
+    """What came over the channel is no message: what follows cannot be read either."""

@@ -1,5 +1,7 @@
 """The functions that the tests have done as jobs."""
 
+import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -165,4 +167,186 @@ def use_much(megabytes: int, cpu_ms: int) -> int:
     held = bytearray(os.urandom(1 << 20) * megabytes)
     while time.process_time() * 1000 < cpu_ms:
         pass
+    return len(held)
+
+
+# Awkward ones: what users' code does to the process that it runs in
+
+
+def use_multiprocessing(method: str) -> Any:
+    import multiprocessing
+
+    context: Any = multiprocessing.get_context(method)
+    with context.Pool(2) as pool:
+        squares = pool.map(double, range(5))
+    queue = context.SimpleQueue()
+    child = context.Process(target=put, args=(queue, 42))
+    child.start()
+    squares.append(queue.get())
+    child.join()
+    return squares
+
+
+def double(n: int) -> int:
+    return 2 * n
+
+
+def put(queue: Any, value: int) -> None:
+    queue.put(value)
+
+
+def exit_at_once(code: int) -> None:
+    os._exit(code)
+
+
+def exit_politely(code: int) -> None:
+    sys.exit(code)
+
+
+def segfault() -> None:
+    import ctypes
+
+    ctypes.string_at(0)
+
+
+def abort() -> None:
+    os.abort()
+
+
+def recurse() -> None:
+    recurse()
+
+
+def close_everything() -> int:
+    os.closerange(0, 1000)
+    return 1
+
+
+def print_much(megabytes: int) -> None:
+    block = b"x" * 999_999 + b"\n"
+    for _ in range(megabytes):
+        os.write(1, block)
+
+
+def print_for_ever() -> None:
+    while True:
+        sys.stdout.write("no newline ")
+
+
+def print_bytes(numbers: list[int]) -> None:
+    sys.stdout.flush()
+    os.write(1, bytes(numbers))
+
+
+def print_surrogate() -> None:
+    sys.stdout.write("\ud800|")
+
+
+def break_streams() -> int:
+    sys.stdout.close()
+    sys.stderr = None
+    return 1
+
+
+def give(what: str) -> Any:
+    return AWKWARD[what]()
+
+
+class Odd:
+    def __repr__(self) -> str:
+        raise ZeroDivisionError("no repr")
+
+
+class OddError(Exception):
+    def __str__(self) -> str:
+        raise ZeroDivisionError("no text")
+
+
+HOLDS_ITSELF: list[Any] = []
+HOLDS_ITSELF.append(HOLDS_ITSELF)
+AWKWARD: dict[str, Any] = {
+    "a set": lambda: {1, 2},
+    "an object": Odd,
+    "5 MB": lambda: "x" * 5_000_000,
+    "NaN": lambda: float("nan"),
+    "a lone surrogate": lambda: "\ud800",
+    "too deep": lambda: json.loads("[" * 500 + "]" * 500),
+    "a key that is no text": lambda: {(1, 2): 3},
+    "itself": lambda: HOLDS_ITSELF,
+}
+
+
+def throw(what: str) -> None:
+    raise ERRORS[what]
+
+
+ERRORS: dict[str, BaseException] = {
+    "odd": OddError("hidden"),
+    "SystemExit": SystemExit(3),
+    "KeyboardInterrupt": KeyboardInterrupt(),
+    "surrogate": ValueError("\ud800 <b> \x1b[31m"),
+    "large": ValueError("x" * 10_000_000),
+    "group": ExceptionGroup("several", [ValueError("one"), TypeError("two")]),
+    "generator": GeneratorExit(),
+}
+
+
+def swallow_term() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    wait_for_ever()
+
+
+def stop_itself() -> None:
+    mark("S")
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def say_odd_progress(what: str) -> None:
+    odd: dict[str, Any] = {"surrogate": "\ud800", "number": 12, "object": {"a": 1}, "large": "x" * 5_000_000}
+    current().progress(0.5, odd[what])
+
+
+def write_into_channel(text: str) -> None:
+    """Every socket that the process has open gets these bytes."""
+    for descriptor in range(3, 50):
+        with contextlib.suppress(OSError):
+            os.write(descriptor, text.encode("latin-1"))
+    wait_for_ever()
+
+
+def forked_child_returns() -> int:
+    """A job that forks and forgets to end the child."""
+    os.fork()
+    return os.getpid()
+
+
+def use_threads() -> int:
+    results: list[int] = []
+    threads = [threading.Thread(target=lambda n=n: results.append(n * current().id)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return len(results)
+
+
+def leave_thread() -> int:
+    threading.Thread(target=threading.Event().wait).start()
+    return 1
+
+
+def change_folder_and_environment() -> int:
+    os.chdir("/")
+    os.environ.clear()
+    sys.path.clear()
+    sys.modules.clear()
+    return 1
+
+
+async def fail_later() -> None:
+    raise ValueError("later")
+
+
+def many_descriptors() -> int:
+    held = [os.open("/dev/null", os.O_RDONLY) for _ in range(2000)]
     return len(held)

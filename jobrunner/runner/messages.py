@@ -1,12 +1,16 @@
 """What a worker may say to its runner, checked: its memory is the job's, and the job may have written anything."""
 
 import json
+import math
 from typing import NamedTuple
 
 from jobrunner.channel import Message
 from jobrunner.errors import JobRunnerError
 from jobrunner.models import Failure, InvocationId, Json, Outcome
 from jobrunner.policy import Policy
+
+MAX_PROGRESS = 1000
+"""Characters of a progress message that are kept."""
 
 
 class BadMessage(JobRunnerError):
@@ -62,7 +66,7 @@ def parse(message: Message) -> Said:
     """The message as facts of the right types; BadMessage where it has none."""
     try:
         return _parse(message)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise BadMessage(f"a message that cannot be read: {error!r}") from error
 
 
@@ -71,15 +75,15 @@ def _parse(message: Message) -> Said:
         case ["outcome", result, failure]:
             return Delivered(_outcome(result, failure))
         case ["outcome", result, failure, int(cpu_ms)]:
-            return Delivered(_outcome(result, failure), cpu_ms)
+            return Delivered(_outcome(result, failure), min(max(0, cpu_ms), 1 << 62))
         case ["output", "stdout" | "stderr" as stream, str(text)]:
             return Wrote(stream, _clean(text))
         case ["ask", "wait", [list(ids), int() | float() | None as timeout]]:
-            return Waits([InvocationId(int(one)) for one in ids], timeout)
+            return Waits([InvocationId(int(one)) for one in ids], _patience(timeout))
         case ["ask", str(verb), list(facts)]:
             return Asks(verb, facts)
-        case ["progress", int() | float() | None as fraction, str() | None as text]:
-            return Progressed(fraction, text and _clean(text))
+        case ["progress", int() | float() | None as fraction, str() | None as text] if _is_fraction(fraction):
+            return Progressed(fraction, text and _clean(text)[:MAX_PROGRESS])
         case ["declared", str(policy)]:
             return Policy.from_json(policy)
         case ["imported", str(module)]:
@@ -99,3 +103,11 @@ def _outcome(result: Json, failure: Json) -> Outcome:
 
 def _clean(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _is_fraction(number: float | None) -> bool:
+    return number is None or 0 <= number <= 1
+
+
+def _patience(seconds: float | None) -> float | None:
+    return None if seconds is None or math.isnan(seconds) else seconds

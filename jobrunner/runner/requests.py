@@ -9,6 +9,9 @@ from jobrunner.database import Database
 from jobrunner.errors import DatabaseBroken, DatabaseBusy, JobRunnerError, UsageError, facts_of
 from jobrunner.models import Claimed, Json, Request
 
+_LOG_PAGE = 16
+"""Pieces of output in an answer: each has up to 64 KiB, and a byte takes up to six as JSON."""
+
 Answer = tuple[str, Json]
 
 
@@ -47,7 +50,7 @@ def _retry(database: Database, asker: Claimed, ids: list[int]) -> Json:
 
 
 def _log(database: Database, _: Claimed, invocation_id: int, after: int) -> Json:
-    pieces = state_backend.log(database, invocation_id, after)
+    pieces = state_backend.log(database, invocation_id, after)[:_LOG_PAGE]
     return [piece._replace(data=piece.data.decode("latin-1")) for piece in pieces]  # type: ignore[arg-type]
 
 

@@ -50,12 +50,12 @@ class Template:
         kernel.adopt_orphans()
         output_router.install()
         sys.path.insert(0, self._orders.app_dir)
-        for module in self._orders.imports:
-            self._import(module)
-        self._heed_children()
-        gc.freeze()  # what is here stays for good: forked workers then share its pages
-        self._channel.send("ready", os.getpid())
         try:
+            for module in self._orders.imports:
+                self._import(module)
+            self._heed_children()
+            gc.freeze()  # what is here stays for good: forked workers then share its pages
+            self._channel.send("ready", os.getpid())
             while True:
                 self._turn()
         except ChannelClosed:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from jobrunner import location, ownership
-from jobrunner.errors import ChannelClosed, JobRunnerError
+from jobrunner.errors import ChannelBroken, ChannelClosed, JobRunnerError
 from jobrunner.models import Exit
 from jobrunner.policy import Policy
 from jobrunner.runner import journal, messages
@@ -174,12 +174,12 @@ class TemplateRunner(BaseRunner):
                 running, said, answer = worker.addressed(message)
                 if running is not None:
                     self._heed(worker, running, messages.parse(said), partial(self._tell, worker, *answer))
-        except ChannelClosed:
-            self._ignore(worker.channel.fileno())
-        except BadMessage as error:
+        except (BadMessage, ChannelBroken) as error:
             log.error("process %d is killed: a job of it wrote into its channel: %s", worker.pid, error)
             self._ignore(worker.channel.fileno())
             self._signal_process(worker, signal.SIGKILL)
+        except ChannelClosed:
+            self._ignore(worker.channel.fileno())
 
     def _heed(self, worker: WorkerProcess, running: Running, said: messages.Said, reply: Callable[..., None]) -> None:
         match said:

@@ -88,6 +88,8 @@ class RunnerProcess:
     """A runner on the test's database, from its start to its end; settings are those of RunSettings."""
 
     def __init__(self, folder: Path, number: int, settings: dict[str, Any]) -> None:
+        self.may_fail = False
+        """Set by a test of a runner that cannot do its work."""
         self._log = folder / f"runner-{number}.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(

@@ -1,0 +1,1 @@
+"""Task modules that are awkward to import."""

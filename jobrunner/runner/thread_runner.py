@@ -102,11 +102,12 @@ class Work:
     def _do(self) -> Outcome:
         try:
             found = execution.find(self.claimed.task)
+            args = execution.load_args(self.claimed.args or "{}")
         except BaseException as error:  # importing a user's module may raise anything
             return Outcome(failure=execution.describe(error))
         if found.policy is not None:
             self.link.send("declared", found.policy)
-        return execution.perform(found.function, execution.load_args(self.claimed.args or "{}"))
+        return execution.perform(found.function, args)
 
 
 def _raise_in(thread: int, exception: "ctypes.py_object[type[BaseException]] | None") -> None:

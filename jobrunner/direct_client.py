@@ -9,7 +9,7 @@ from jobrunner import broker, state_backend
 from jobrunner.commit_watch import CommitWatch
 from jobrunner.database import Database
 from jobrunner.errors import WaitTimeout
-from jobrunner.models import InvocationId, Job, Json, LogPiece, Progress, Request, State
+from jobrunner.models import InvocationId, Job, Json, LogPiece, Progress, Request, Runner, State
 from jobrunner.status import Status
 
 _LOOK_AHEAD = 1000
@@ -71,6 +71,14 @@ class DirectClient:
     def counts(self) -> dict[Status, int]:
         """How many are in each status."""
         return state_backend.counts(self.database)
+
+    def runners(self) -> list[Runner]:
+        """The runners that live; what died without a word is none of them."""
+        from jobrunner import ownership  # brings psutil, which few clients need
+
+        started = state_backend.runners(self.database)
+        alive = ownership.living(self.database.path, [runner.id for runner in started])
+        return [runner for runner in started if runner.id in alive]
 
     def wait(self, ids: Sequence[int], timeout: float | None) -> list[State]:
         """Block until all are final, woken by each commit; one look costs the same however many are waited for."""

@@ -113,7 +113,7 @@ def _argument(task: str, word: str) -> tuple[str, Json]:
 
 def _json(name: str, value: str) -> Json:
     try:
-        return payload.load(value, f"value of {name}")
+        return payload.load(value, f"contents of {name}")
     except NotSerializable as error:
         raise UsageError(f"{error}; for text write {name}={value}") from error
 

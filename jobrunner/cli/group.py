@@ -96,7 +96,7 @@ def _as_typed(param: Any, context: Any, value: Any) -> Any:
 def _unknown(name: str) -> str:
     if ":" in name:
         return f"{name!r} is not a command: to queue a function, type `jobrunner enqueue {name}`"
-    near = difflib.get_close_matches(name, _HOMES, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, _HOMES, n=1, cutoff=0.6)
     if near:
         return f"there is no command {name!r}: did you mean `jobrunner {near[0]}`?"
     return f"there is no command {name!r}: there are {', '.join(_HOMES)}"

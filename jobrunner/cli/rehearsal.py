@@ -16,6 +16,8 @@ from jobrunner.errors import JobRunnerError, TaskNotFound, UsageError
 from jobrunner.models import Request
 from jobrunner.policy import Policy
 
+_ALWAYS = ("task", "kind", "args", "queue")
+
 
 def rehearse(called: Session, requests: Sequence[Request]) -> None:
     """Check each request and print it; UsageError or TaskNotFound where one could not be done here."""
@@ -58,7 +60,8 @@ def _check_program(request: Request) -> None:
 
 
 def _print(called: Session, request: Request) -> None:
-    said = {name: value for name, value in request._asdict().items() if value is not None}
+    usual = Request._field_defaults
+    said = {name: value for name, value in request._asdict().items() if name in _ALWAYS or value != usual[name]}
     said |= {name: parsed(said[name]) for name in ("args", "policy") if name in said}
     if called.json:
         printing.write_json(said)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jobrunner import App, Retry, current
+from jobrunner import App, JobRunnerError, Retry, current
 from tests.helpers.trace import FOLDER_VARIABLE, Mark, append_mark
 from tests.helpers.waiting import until
 
@@ -350,3 +350,119 @@ async def fail_later() -> None:
 def many_descriptors() -> int:
     held = [os.open("/dev/null", os.O_RDONLY) for _ in range(2000)]
     return len(held)
+
+
+# As users declare them
+
+
+@app.task
+def add(a: int, b: int = 1) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+@app.task(queue="mail", priority=7, unique="send:{user}", timeout="5m", label="a letter")
+def send(user: int, *, account: str = "") -> str:
+    return f"{user} {account}"
+
+
+@app.task
+async def send_later(user: int) -> str:
+    return f"later {user}"
+
+
+@app.task
+def shapes(a: int, /, b: int, *more: int, c: int = 0, **named: int) -> list[Any]:
+    return [a, b, list(more), c, named]
+
+
+@app.task
+def positional(a: int, b: int = 2, /) -> list[int]:
+    return [a, b]
+
+
+@app.task
+def nothing() -> None:
+    return None
+
+
+@app.task(retry=Retry(attempts=2, base="1ms"))
+def broken(text: str) -> None:
+    raise LookupError(text)
+
+
+@app.task
+def parent(n: int) -> list[int]:
+    """Enqueues from inside a job, and tells their numbers."""
+    return [job.id for job in add.enqueue_many({"a": one} for one in range(n))]
+
+
+@app.task
+def ask_about(job: int) -> dict[str, Any]:
+    """What a job can learn of another that is finished."""
+    other = app.invocation(job)
+    return {
+        "status": other.status.value,
+        "result": other.result(),
+        "log": other.log(),
+        "attempts": other.details.attempts,
+        "counts": {status.value: count for status, count in app.counts().items() if count},
+        "progress": other.progress and other.progress.message,
+    }
+
+
+@app.task
+def ask_in_vain(job: int, what: str) -> str:
+    """The error that a job meets when it asks for what is not there."""
+    other = app.enqueue("a:b", hold=True) if what == "label" else None
+    try:
+        if what == "result":
+            app.invocation(job).result()
+        elif what == "surrogate":
+            app.enqueue("a:b", label="\ud800")
+        elif what == "too much":
+            send.enqueue_many({"user": n, "account": "x" * 1_000_000} for n in range(20))
+        elif what == "key":
+            app.enqueue("a:b", unique="k", if_exists="error")
+    except JobRunnerError as error:
+        return f"{type(error).__name__}: {error}"
+    return f"no error: {other}"
+
+
+@app.task
+def await_child(n: int) -> int:
+    return add.enqueue(n, 1).result() + 1
+
+
+@app.task
+async def await_child_later(n: int) -> int:
+    return await add.enqueue(n, 1).aresult() + 1
+
+
+@app.task
+def report() -> list[Any]:
+    here = current()
+    here.progress(0.25, "a quarter")
+    here.progress(0.5)
+    here.progress(message="half")
+    return [here.id, here.attempt, here.claim]
+
+
+@app.task
+def report_and_wait() -> None:
+    current().progress(0.4, "12/30")
+    wait_for_file("go")
+
+
+@app.task
+def look_at_cancellation() -> str:
+    """A polite job: it returns when somebody asks it to."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    mark("S")
+    until(lambda: current().cancelled)
+    return "stopped politely"
+
+
+@app.task
+def cancel_other(job: int) -> bool:
+    return app.invocation(job).cancel()

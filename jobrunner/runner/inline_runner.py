@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from jobrunner import broker, execution, orchestrator, ownership, state_backend
 from jobrunner.context import Current, enter, leave
 from jobrunner.database import Database
+from jobrunner.errors import InvocationNotFound, UsageError
 from jobrunner.models import Claimed, Exit, Failure, Outcome
 from jobrunner.orchestrator import Ended
 from jobrunner.ownership import RunnerLocks
@@ -39,9 +40,12 @@ def _claim(database: Database, registration: Registration, queues: Sequence[str]
 
 
 def _do(database: Database, claimed: Claimed) -> Ended:
-    if claimed.args is None:
-        claimed = claimed._replace(args=broker.argument(database, claimed.id))
-    policy = Policy.from_json(claimed.policy)
+    try:
+        if claimed.args is None:
+            claimed = claimed._replace(args=broker.argument(database, claimed.id))
+        policy = Policy.from_json(claimed.policy)
+    except (UsageError, InvocationNotFound) as error:
+        return orchestrator.unreadable(claimed, error)
     if claimed.kind != "function":
         return _run_program(database, claimed, policy)
     here = Current(claimed.id, claimed.claim, claimed.attempt)
@@ -60,18 +64,17 @@ def _do(database: Database, claimed: Claimed) -> Ended:
 
 
 def _run_program(database: Database, claimed: Claimed, policy: Policy) -> Ended:
-    words = (
-        ["/bin/sh", "-c", claimed.task]
-        if claimed.kind == "shell"
-        else [claimed.task, *json.loads(claimed.args or "[]")]
-    )
     timeout = None if policy.timeout_ms is None else policy.timeout_ms / 1000
     environment = {**os.environ, **policy.env}
     try:
-        done = subprocess.run(words, capture_output=True, timeout=timeout, cwd=policy.cwd, env=environment, check=False)
+        words = ["-c", claimed.task] if claimed.kind == "shell" else json.loads(claimed.args or "[]")
+        program = "/bin/sh" if claimed.kind == "shell" else claimed.task
+        done = subprocess.run(
+            [program, *words], capture_output=True, timeout=timeout, cwd=policy.cwd, env=environment, check=False
+        )
     except subprocess.TimeoutExpired:
         return Ended(claimed, policy, None, None, "timeout")
-    except OSError as error:
+    except (OSError, ValueError, TypeError) as error:
         return Ended(claimed, policy, Outcome(failure=Failure("CannotStart", str(error))), None)
     pieces = [(now_ms(), name, data, 0) for name, data in (("stdout", done.stdout), ("stderr", done.stderr)) if data]
     state_backend.put_output(database, claimed.id, claimed.claim, pieces)

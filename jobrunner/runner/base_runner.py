@@ -32,6 +32,8 @@ SHUTDOWN_GRACE = 1.0
 """Seconds between TERM and KILL when the runner stops; a job had the shutdown time before."""
 KILL_AGAIN_SECONDS = 1.0
 LOCK_SECONDS = 1.0
+PLACING_SECONDS = 10.0
+"""What a busy machine may need to begin an attempt: its timeout runs from its beginning."""
 
 log = logging.getLogger("jobrunner.runner")
 
@@ -329,7 +331,7 @@ class BaseRunner(ABC):
     def _try_to_start(self, running: Running) -> None:
         try:
             self._start(running)
-            running.start_clock()
+            running.start_clock(PLACING_SECONDS)
         except OSError as error:
             log.error("no process for job %d: %s", running.claimed.id, error)
             self._give_back(running)

@@ -24,6 +24,10 @@ class Delivered(NamedTuple):
     cpu_ms: int | None = None
 
 
+class Began(NamedTuple):
+    """A thread has begun the attempt: its timeout runs from here."""
+
+
 class Wrote(NamedTuple):
     """Output of a job in a thread."""
 
@@ -58,7 +62,7 @@ class Imported(NamedTuple):
     module: str
 
 
-Said = Delivered | Wrote | Asks | Waits | Progressed | Policy | Imported
+Said = Delivered | Began | Wrote | Asks | Waits | Progressed | Policy | Imported
 """A Policy is what the task declares."""
 
 
@@ -76,6 +80,8 @@ def _parse(message: Message) -> Said:
             return Delivered(_outcome(result, failure))
         case ["outcome", result, failure, int(cpu_ms)]:
             return Delivered(_outcome(result, failure), min(max(0, cpu_ms), 1 << 62))
+        case ["began"]:
+            return Began()
         case ["output", "stdout" | "stderr" as stream, str(text)]:
             return Wrote(stream, _clean(text))
         case ["ask", "wait", [list(ids), int() | float() | None as timeout]]:

@@ -30,10 +30,10 @@ class Running:
         self.policy = self.policy.or_else(declared)
         self.start_clock()
 
-    def start_clock(self) -> None:
-        """From now on its timeout runs."""
-        if self.policy.timeout_ms is not None and self.deadline is None:
-            self.deadline = time.monotonic() + self.policy.timeout_ms / 1000
+    def start_clock(self, allowance: float = 0.0) -> None:
+        """From now on its timeout runs; `allowance` is for what has to happen before it really begins."""
+        if self.policy.timeout_ms is not None:
+            self.deadline = time.monotonic() + allowance + self.policy.timeout_ms / 1000
 
     def pause(self) -> None:
         """It waits for others, and its clock stands still."""

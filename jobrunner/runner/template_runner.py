@@ -139,6 +139,7 @@ class TemplateRunner(BaseRunner):
         worker = self._workers[key]
         worker.pid = pid
         for running in worker.runnings:
+            running.start_clock()
             journal.started(running.claimed, pid)
 
     def _not_forked(self, key: int, why: str) -> None:
@@ -192,6 +193,8 @@ class TemplateRunner(BaseRunner):
                 self._waiting_for_results(running, ids, reply, timeout)
             case messages.Progressed(fraction, text):
                 self._recorder.progress(running, fraction, text)
+            case messages.Began():
+                running.start_clock()
             case messages.Wrote(stream, text):
                 running.capture.add(stream, text.encode())
             case Policy():

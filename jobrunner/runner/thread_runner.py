@@ -107,6 +107,8 @@ class Work:
             return Outcome(failure=execution.describe(error))
         if found.policy is not None:
             self.link.send("declared", found.policy)
+        elif self.claimed.policy is not None:
+            self.link.send("began")  # where there may be a timeout
         return execution.perform(found.function, args)
 
 

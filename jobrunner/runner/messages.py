@@ -25,7 +25,7 @@ class Delivered(NamedTuple):
 
 
 class Began(NamedTuple):
-    """A thread has begun the attempt: its timeout runs from here."""
+    """The task's module is imported and the function begins: its timeout runs from here."""
 
 
 class Wrote(NamedTuple):
@@ -76,10 +76,8 @@ def parse(message: Message) -> Said:
 
 def _parse(message: Message) -> Said:
     match message:
-        case ["outcome", result, failure]:
-            return Delivered(_outcome(result, failure))
-        case ["outcome", result, failure, int(cpu_ms)]:
-            return Delivered(_outcome(result, failure), min(max(0, cpu_ms), 1 << 62))
+        case ["outcome", result, failure, *measured]:
+            return Delivered(_outcome(result, failure), _cpu_ms(measured))
         case ["began"]:
             return Began()
         case ["output", "stdout" | "stderr" as stream, str(text)]:
@@ -105,6 +103,15 @@ def _outcome(result: Json, failure: Json) -> Outcome:
         case None, [str(kind), str(text), str() | None as trace, list(types)]:
             return Outcome(failure=Failure(_clean(kind), _clean(text), trace and _clean(trace), tuple(map(str, types))))
     raise BadMessage("an outcome that is neither a result nor a failure")
+
+
+def _cpu_ms(measured: list[Json]) -> int | None:
+    match measured:
+        case []:
+            return None
+        case [int(cpu_ms)]:
+            return min(max(0, cpu_ms), 1 << 62)
+    raise BadMessage("an outcome with measures that are none")
 
 
 def _clean(text: str) -> str:

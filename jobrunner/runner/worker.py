@@ -84,6 +84,8 @@ def run_invocation(claimed: Claimed, policy: Policy, channel: Channel) -> int:
         channel.send("imported", module)
     if found.policy is not None:
         channel.send("declared", found.policy)
+    elif claimed.policy is not None:
+        channel.send("began")  # where there may be a timeout
     return _deliver(channel, execution.perform(found.function, args))
 
 

@@ -40,6 +40,8 @@ def check(fields: Mapping[str, Json]) -> None:
         if not isinstance(value, _TYPES[name]) or (isinstance(value, bool) and name != "hold"):
             kinds = " or ".join(_SAID[kind.__name__] for kind in _TYPES[name])
             raise UsageError(f"{name} is {kinds}, not {value!r}")
+        if isinstance(value, dict) and not all(isinstance(one, str) for one in value.values()):
+            raise UsageError(f"env is an object of texts, not {value!r}")
 
 
 def options(fields: Mapping[str, Json]) -> Options:

@@ -12,7 +12,8 @@ from jobrunner.cli.session import Session
 from jobrunner.cli.words import job_ids
 from jobrunner.database import Database
 from jobrunner.direct_client import DirectClient
-from jobrunner.models import InvocationId, Job
+from jobrunner.models import Job
+from jobrunner.state_backend import Filter
 from jobrunner.status import Status
 from jobrunner.times import duration_ms
 
@@ -29,9 +30,9 @@ def wait(
     """Wait for jobs, or for all that are unfinished; exit 1 when one of them did not succeed."""
     called = session.of(context)
     seconds = None if timeout is None else duration_ms(timeout) / 1000
+    named = job_ids(ids, "wait") if ids else None
     with called.client() as client:
-        wanted = job_ids(ids, "wait") if ids else state_backend.unfinished(client.database)
-        states = client.wait(wanted, seconds)
+        states = client.wait(state_backend.unfinished(client.database) if named is None else named, seconds)
         for one in states:
             _tell_end(called, client.job(one.id))
     if any(one.status is not Status.SUCCESS for one in states):
@@ -58,8 +59,9 @@ def cancel(
     jobrunner cancel queue:mail status:pending
     """
     called = session.of(context)
+    meant = _read(words or [], "cancel", _UNFINISHED)
     with called.client() as client:
-        wanted = _wanted(client.database, words or [], "cancel", _UNFINISHED)
+        wanted = _find(client.database, meant)
         changed = client.cancel(wanted, children=children)
         _tell_changed(called, client, wanted, changed, "cancelled")
 
@@ -72,8 +74,9 @@ def retry(context: typer.Context, words: _Words = None) -> None:
     jobrunner retry queue:mail since:1h     those that failed; other ones by status:cancelled
     """
     called = session.of(context)
+    meant = _read(words or [], "retry", (Status.FAILED,))
     with called.client() as client:
-        wanted = _wanted(client.database, words or [], "retry", (Status.FAILED,))
+        wanted = _find(client.database, meant)
         changed = client.retry(wanted)
         _tell_changed(called, client, wanted, changed, "to be done")
 
@@ -81,12 +84,16 @@ def retry(context: typer.Context, words: _Words = None) -> None:
 _UNFINISHED = tuple(status for status in Status if not status.is_final)
 
 
-def _wanted(database: Database, words: Sequence[str], command: str, usual: tuple[Status, ...]) -> list[InvocationId]:
+def _read(words: Sequence[str], command: str, usual: tuple[Status, ...]) -> list[int] | Filter:
     """The jobs that are meant; a query that names no status means those in the usual ones."""
     if not query_words.is_query(words):
-        return [InvocationId(one) for one in job_ids(words, command)]
-    found = query_words.read(words)
-    return state_backend.find_ids(database, found if found.statuses else found._replace(statuses=usual))[::-1]
+        return job_ids(words, command)
+    meant = query_words.read(words)
+    return meant if meant.statuses else meant._replace(statuses=usual)
+
+
+def _find(database: Database, meant: list[int] | Filter) -> Sequence[int]:
+    return meant if isinstance(meant, list) else state_backend.find_ids(database, meant)[::-1]
 
 
 def _tell_changed(

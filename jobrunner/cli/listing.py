@@ -37,8 +37,9 @@ def list_jobs(
     """
     called = session.of(context)
     wanted = query_words.read(query or [])
+    at_most = _limit(called, limit)
     with called.client() as client:
-        jobs = state_backend.find_all(client.database, wanted, _limit(called, limit))
+        jobs = state_backend.find_all(client.database, wanted, at_most)
         if called.json:
             for job in jobs:
                 printing.write_json(facts(job))

@@ -38,7 +38,7 @@ def log(
     write = output.as_json if called.json else output.Merged()
     printed = False
     with called.client() as client:
-        pieces = client.follow(ids[0]) if follow else _all(client, ids[0])
+        pieces = client.follow(ids[0]) if follow else output.pieces(client, ids[0])
         for piece in _of_attempt(client, ids[0], pieces, whole("--attempt", attempt)):
             if piece.stream in streams:
                 write(piece)
@@ -46,12 +46,6 @@ def log(
                 printed = True
     if not printed:
         called.hint(f"job {ids[0]} has written nothing" + ("" if follow else " so far"))
-
-
-def _all(client: DirectClient, job: int, after: int = 0) -> Iterator[LogPiece]:
-    while page := client.log(job, after):
-        yield from page
-        after = page[-1].id
 
 
 def _of_attempt(client: DirectClient, job: int, pieces: Iterator[LogPiece], attempt: int | None) -> Iterator[LogPiece]:

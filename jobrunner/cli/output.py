@@ -3,14 +3,21 @@
 import base64
 import codecs
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 
 from jobrunner.cli import printing
+from jobrunner.direct_client import DirectClient
 from jobrunner.models import Json, LogPiece
 from jobrunner.text import visible
 from jobrunner.times import iso
 
-Write = Callable[[LogPiece], None]
+
+def pieces(client: DirectClient, job: int) -> Iterator[LogPiece]:
+    """All that the job has written so far, in order."""
+    after = 0
+    while page := client.log(job, after):
+        yield from page
+        after = page[-1].id
 
 
 def raw(piece: LogPiece) -> None:

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from jobrunner.cli.session import Session
 from jobrunner.models import Json
@@ -76,8 +76,8 @@ def _console(called: Session) -> "Console":
     from rich.console import Console
 
     forced = True if called.color == "always" else None
-    no_color = True if called.color == "never" else None
-    return Console(highlight=False, markup=False, emoji=False, force_terminal=forced, no_color=no_color)
+    colors: Literal["auto"] | None = None if called.color == "never" else "auto"
+    return Console(highlight=False, markup=False, emoji=False, force_terminal=forced, color_system=colors)
 
 
 def _print_table(

@@ -21,8 +21,9 @@ def show(
 ) -> None:
     """Tell all that is known of jobs: times, attempts, error, result, history, and why one is not done yet."""
     called = session.of(context)
+    wanted = job_ids(ids or [], "show")
     with called.client() as client:
-        for number, one in enumerate(job_ids(ids or [], "show")):
+        for number, one in enumerate(wanted):
             if called.json:
                 printing.write_json(_facts(client, one))
             else:

@@ -9,7 +9,7 @@ from jobrunner.cli.session import Session
 from jobrunner.database import Database
 from jobrunner.direct_client import DirectClient
 from jobrunner.errors import InvocationCancelled
-from jobrunner.models import Job, State
+from jobrunner.models import State
 from jobrunner.status import Status
 
 
@@ -31,18 +31,11 @@ def _tell(called: Session, client: DirectClient, state: State) -> None:
         printing.write_json({"id": job.id, "status": state.status.value, "result": result, "error": failure})
         return
     if job.kind != "function":
-        _print_output(client, job)
+        for piece in output.pieces(client, job.id):
+            output.raw(piece)
     elif state.status is Status.SUCCESS:
         printing.write_json(client.result(job.id))
     if state.status is Status.FAILED:
         called.notice(f"jobrunner: {state_backend.failure(client.database, state)}")
     elif state.status is not Status.SUCCESS:
         called.notice(f"jobrunner: {InvocationCancelled(state.id, state.status, state.reason)}")
-
-
-def _print_output(client: DirectClient, job: Job) -> None:
-    after = 0
-    while page := client.log(job.id, after):
-        for piece in page:
-            output.raw(piece)
-        after = page[-1].id

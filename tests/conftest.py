@@ -2,6 +2,7 @@
 
 import itertools
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tests import tasks
 from tests.helpers.files import is_ours, rows
 from tests.helpers.processes import RunnerProcess, carriers
 from tests.helpers.trace import FOLDER_VARIABLE
-from tests.helpers.waiting import until
+from tests.helpers.waiting import SECONDS, until
 
 StartRunner = Callable[..., RunnerProcess]
 
@@ -41,6 +42,7 @@ def order_is_kept(folder: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     until(lambda: carriers(folder, tokens) == {}, seconds=10)
     for file in databases:
         check_history(file)
+        check_waits(file)
 
 
 def check_history(path: Path) -> None:
@@ -54,6 +56,16 @@ def check_history(path: Path) -> None:
     assert at == dict(rows(path, "SELECT id, status FROM jr_invocation"))
 
 
+def check_waits(path: Path) -> None:
+    """Only who is paused waits for somebody, and who is not finished knows how many wait for it."""
+    told = dict(rows(path, "SELECT id, waiters FROM jr_invocation WHERE finished_at IS NULL AND waiters > 0"))
+    edges = rows(path, "SELECT awaited, status FROM jr_edge JOIN jr_invocation ON id = waiter")
+    assert {status for _, status in edges} <= {"paused"}
+    awaited = Counter(one for one, _ in edges)
+    unfinished = {one for (one,) in rows(path, "SELECT id FROM jr_invocation WHERE finished_at IS NULL")}
+    assert told == {one: count for one, count in awaited.items() if one in unfinished}
+
+
 @pytest.fixture
 def app() -> App:
     """The application that the tasks of the tests belong to, on the test's database."""
@@ -62,7 +74,7 @@ def app() -> App:
 
 @pytest.fixture
 def database(path: Path) -> Iterator[Database]:
-    with Database(path, create=True) as opened:
+    with Database(path, create=True, relaxed=True) as opened:
         yield opened
 
 
@@ -87,9 +99,9 @@ def runner(folder: Path) -> Iterator[StartRunner]:
 def drain(runner: StartRunner) -> Callable[..., RunnerProcess]:
     """Runs a runner until everything is done."""
 
-    def run(**settings: Any) -> RunnerProcess:
+    def run(seconds: float = SECONDS, **settings: Any) -> RunnerProcess:
         started = runner(**{"jobs": 2, "drain": True, **settings})
-        assert started.wait() == 0, started.stderr
+        assert started.wait(seconds) == 0, started.stderr
         return started
 
     return run

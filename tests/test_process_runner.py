@@ -5,6 +5,7 @@ import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -37,19 +38,22 @@ def pids(folder: Path, event: str, count: int) -> list[int]:
 # Doing -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(600)
 def test_each_of_two_thousand_is_started_exactly_once(app: App, drain: Drain, folder: Path) -> None:
     jobs = tasks.touch.enqueue_many({} for _ in range(2000))
-    drain(jobs=2)
+    drain(jobs=2, seconds=500)
     assert starts(folder) == dict.fromkeys((job.id for job in jobs), 1)
     assert app.counts()[Status.SUCCESS] == 2000
 
 
-def test_two_runners_on_one_file_do_each_job_once(app: App, runner: StartRunner, folder: Path) -> None:
-    jobs = tasks.touch.enqueue_many({} for _ in range(5000))
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("count", [1000, pytest.param(5000, marks=pytest.mark.long)])
+def test_two_runners_on_one_file_do_each_job_once(app: App, runner: StartRunner, folder: Path, count: int) -> None:
+    jobs = tasks.touch.enqueue_many({} for _ in range(count))
     both = [runner(jobs=2, drain=True) for _ in range(2)]
-    assert [one.wait(120) for one in both] == [0, 0]
+    assert [one.wait(500) for one in both] == [0, 0]
     assert starts(folder) == dict.fromkeys((job.id for job in jobs), 1)
-    assert app.counts()[Status.SUCCESS] == 5000
+    assert app.counts()[Status.SUCCESS] == count
     shares = rows(app.path, "SELECT count(*) FROM attempts GROUP BY runner")
     assert len(shares) == 2, "both took part"
 
@@ -359,6 +363,14 @@ def test_a_runner_stops_when_it_was_idle_for_long_enough(app: App, runner: Start
     assert "idle for 0.2 s" in running.stderr
 
 
+def test_a_runner_that_is_told_to_import_what_cannot_be_imported_says_so(runner: StartRunner) -> None:
+    running = runner(imports=["tests.awkward.raises"])
+    running.may_fail = True
+    until(lambda: not running.is_running)
+    assert running.wait() != 0
+    assert "--import tests.awkward.raises failed: ZeroDivisionError: at import" in running.stderr
+
+
 def test_a_drain_of_nothing_ends(drain: Drain) -> None:
     assert "drained" in drain().stderr
 
@@ -366,50 +378,52 @@ def test_a_drain_of_nothing_ends(drain: Drain) -> None:
 # What others do to the file --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("change", "error"),
-    [
-        ("""policy = '{"retry": {}}'""", "BadInvocation"),
-        ("""policy = '{"retry": null}'""", "BadInvocation"),
-        ("""policy = '{"retry": {"attempts": "three"}}'""", "BadInvocation"),
-        ("""policy = '{"retry": {"attempts": 3, "on": 5}}'""", "BadInvocation"),
-        ("""policy = '{"retry": {"attempts": 3, "base": 1e400}}'""", "BadInvocation"),
-        ("""policy = '{"retry": {"attempts": 3, "base": 1e300, "cap": 1e300}}'""", "BadInvocation"),
-        ("""policy = '{"timeout": "soon"}'""", "BadInvocation"),
-        ("""policy = '{"timeout": 1e400}'""", "BadInvocation"),
-        ("""policy = '{"env": [1]}'""", "BadInvocation"),
-        ("""policy = '{"env": {"A": 1}}'""", "BadInvocation"),
-        ("""policy = '{"cwd": 7}'""", "BadInvocation"),
-        ("""policy = '{"on_crash": "cry"}'""", "BadInvocation"),
-        ("""args = NULL""", "BadInvocation"),
-        ("""args = '{"*": 7}'""", "TypeError"),
-        ("""args = '{"*": {"a": 1}}'""", "TypeError"),
-        ("""args = '[1, 2, 3]'""", "TypeError"),
-        ("""args = NULL; INSERT INTO jr_argument VALUES (1, 'nonsense')""", "json.decoder.JSONDecodeError"),
-        ("""kind = 'command', task = 'true', args = '{"a": 1}'""", "CannotStart"),
-        ("""kind = 'command', task = 'true', args = '[1]'""", "CannotStart"),
-        ("""kind = 'command', task = 'true', args = '["a\\u0000b"]'""", "CannotStart"),
-        ("""kind = 'shell', task = 'true' || char(0), args = '[]'""", "CannotStart"),
-        ("""task = 'tests.tasks'""", "TaskNotFound"),
-        ("""task = ':'""", "TaskNotFound"),
-        ("""task = 'tests.tasks:'""", "TaskNotFound"),
-        ("""task = '..:x'""", "TaskNotFound"),
-        ("""task = 'tests.tasks:sys'""", "TaskNotFound"),
-    ],
-)
-def test_a_row_that_cannot_be_meant_fails_its_job_and_not_the_runner(
-    app: App, drain: Drain, path: Path, change: str, error: str
-) -> None:
-    job = app.enqueue("tests.tasks:square", {"n": 1})
+DAMAGED = {
+    """policy = '{"retry": {}}'""": "BadInvocation",
+    """policy = '{"retry": null}'""": "BadInvocation",
+    """policy = '{"retry": {"attempts": "three"}}'""": "BadInvocation",
+    """policy = '{"retry": {"attempts": 3, "on": 5}}'""": "BadInvocation",
+    """policy = '{"retry": {"attempts": 3, "base": 1e400}}'""": "BadInvocation",
+    """policy = '{"retry": {"attempts": 3, "base": 1e300, "cap": 1e300}}'""": "BadInvocation",
+    """policy = '{"timeout": "soon"}'""": "BadInvocation",
+    """policy = '{"timeout": 1e400}'""": "BadInvocation",
+    """policy = '{"env": [1]}'""": "BadInvocation",
+    """policy = '{"env": {"A": 1}}'""": "BadInvocation",
+    """policy = '{"cwd": 7}'""": "BadInvocation",
+    """policy = '{"on_crash": "cry"}'""": "BadInvocation",
+    """args = NULL""": "BadInvocation",
+    """args = '{"*": 7}'""": "TypeError",
+    """args = '{"*": {"a": 1}}'""": "TypeError",
+    """args = '[1, 2, 3]'""": "TypeError",
+    """args = NULL, label = 'nonsense'""": "json.decoder.JSONDecodeError",
+    """kind = 'command', task = 'true', args = '{"a": 1}'""": "CannotStart",
+    """kind = 'command', task = 'true', args = '[1]'""": "CannotStart",
+    """kind = 'command', task = 'true', args = '["a\\u0000b"]'""": "CannotStart",
+    """kind = 'shell', task = 'true' || char(0), args = '[]'""": "CannotStart",
+    """task = 'tests.tasks'""": "TaskNotFound",
+    """task = ':'""": "TaskNotFound",
+    """task = 'tests.tasks:'""": "TaskNotFound",
+    """task = '..:x'""": "TaskNotFound",
+    """task = 'tests.tasks:sys'""": "TaskNotFound",
+}
+"""What somebody writes into a row by hand, and the error that its job ends with."""
+
+
+def test_rows_that_cannot_be_meant_fail_their_jobs_and_not_the_runner(app: App, drain: Drain, path: Path) -> None:
+    jobs = {change: app.enqueue("tests.tasks:square", {"n": 1}) for change in DAMAGED}
     neighbour = app.enqueue("tests.tasks:square", {"n": 6})
-    where = " WHERE id = 1"
-    change = change.replace(";", f"{where};") if ";" in change else change + where
-    rows(path, f"UPDATE jr_invocation SET {change}")
-    drain(jobs=1)
+    for change, job in jobs.items():
+        rows(path, f"UPDATE jr_invocation SET {change} WHERE id = {job.id}")
+    rows(path, "INSERT INTO jr_argument SELECT id, label FROM jr_invocation WHERE label = 'nonsense'")
+    drain()
     assert neighbour.result() == 36
-    assert job.status is Status.FAILED
-    with pytest.raises(InvocationFailed, match=error):
-        job.result()
+    assert {change: error_of(job) for change, job in jobs.items()} == DAMAGED
+
+
+def error_of(job: Invocation[Any]) -> str:
+    with pytest.raises(InvocationFailed) as caught:
+        job.result(timeout=0)
+    return caught.value.kind.removeprefix("jobrunner.errors.")
 
 
 def test_a_runner_that_rescues_reads_no_more_of_a_row_than_it_needs(

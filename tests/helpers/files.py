@@ -18,6 +18,7 @@ def rows(path: Path, statement: str, *values: Any) -> list[tuple[Any, ...]]:
     # apsw and not sqlite3: two SQLite libraries in one process drop each other's locks.
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
+        connection.pragma("synchronous", 0)
         connection.set_busy_timeout(round(SECONDS * 1000))
         return connection.execute(statement, values).fetchall()
     finally:

@@ -34,25 +34,23 @@ def run_python(folder: Path, code: str, *arguments: str) -> subprocess.Completed
     )
 
 
-def environ_of(pid: int) -> dict[str, str]:
-    """What /proc shows; empty for a process that is gone or a zombie."""
-    try:
-        block = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return {}
-    pairs = (entry.partition(b"=") for entry in block.split(b"\0"))
-    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
-
-
 def carriers(folder: Path, tokens: set[str]) -> dict[int, str]:
     """Who carries one of the runners' tokens, or was started in the test's folder: pids and commands."""
+    signs = [f"{FOLDER_VARIABLE}={folder}\0".encode(), *(f"{TOKEN_VARIABLE}={token}\0".encode() for token in tokens)]
     found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
-            facts = environ_of(int(entry.name))
-            if facts.get(FOLDER_VARIABLE) == str(folder) or facts.get(TOKEN_VARIABLE) in tokens:
-                found[int(entry.name)] = _command(entry)
+            environment_of_it = _read(entry / "environ") + b"\0"
+            if any(sign in environment_of_it for sign in signs):
+                found[int(entry.name)] = _read(entry / "cmdline").replace(b"\0", b" ").decode(errors="replace")[:200]
     return found
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:  # gone, or a zombie, or not ours
+        return b""
 
 
 def children(pid: int) -> list[int]:
@@ -75,13 +73,6 @@ def peak_kb(pid: int) -> int:
     """The largest resident set that a living process has had."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-
-
-def _command(entry: Path) -> str:
-    try:
-        return (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:200]
-    except OSError:
-        return "?"
 
 
 class RunnerProcess:

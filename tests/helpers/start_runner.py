@@ -11,5 +11,6 @@ from tests.helpers.processes import ROOT
 settings = json.loads(sys.argv[1])
 logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
 app_dir = Path(settings.pop("app_dir", ROOT))
+mode = settings.pop("mode", "process")
 words = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-App().run("process", app_dir=app_dir, **words)
+App().run(mode, app_dir=app_dir, **words)

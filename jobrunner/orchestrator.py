@@ -155,6 +155,11 @@ def _reroute(database: Database, fence: Fence, verdict: Verdict, forgiven: int) 
     return database.change("finish", **fence, status=verdict.status.value, forgiven=0) == 1
 
 
+def keep_policy(database: Database, claimed: Claimed, policy: Policy) -> None:
+    """Write down how it is to be done, as its task declares it, where the enqueuer could not know."""
+    database.query("keep_policy", id=claimed.id, claim=claimed.claim, policy=policy.to_json())
+
+
 def unfinished(database: Database, ids: Sequence[int]) -> list[InvocationId]:
     """Those of them that are not final, by number."""
     return [row[0] for row in database.query("unfinished", ids=json.dumps(list(ids)))]

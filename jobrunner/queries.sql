@@ -138,6 +138,9 @@ UPDATE jr_invocation
    SET status = 'pending', changed_at = :now, reason = :reason, attempt = attempt - 1, crashes = crashes - :forgiven
  WHERE id = :id AND claim = :claim AND status = 'killed';
 
+-- name: keep_policy
+UPDATE jr_invocation SET policy = :policy WHERE id = :id AND claim = :claim AND finished_at IS NULL;
+
 -- name: put_result
 INSERT INTO jr_result(invocation, value) VALUES (:id, :value)
     ON CONFLICT (invocation) DO UPDATE SET value = excluded.value;

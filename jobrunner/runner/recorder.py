@@ -38,6 +38,7 @@ class Recorder:
         self._ended: list[Running] = []
         self._asked: list[Asked] = []
         self._progress: dict[tuple[int, int], tuple[float | None, str | None]] = {}
+        self._declared: list[Running] = []
         self._replies: list[Callable[[], None]] = []
 
     def ended(self, running: Running) -> None:
@@ -48,6 +49,10 @@ class Recorder:
         """A job asks something and waits for the answer."""
         self._asked.append(Asked(running, reply, verb, facts))
 
+    def declared(self, running: Running) -> None:
+        """The task said how it is to be done: should this runner die, the one that takes over must know."""
+        self._declared.append(running)
+
     def progress(self, running: Running, fraction: float | None, message: str | None) -> None:
         """A job says how far it is; only the last word of a turn is kept."""
         self._progress[running.claimed.id, running.claimed.claim] = (fraction, message)
@@ -55,7 +60,7 @@ class Recorder:
     @property
     def has_more(self) -> bool:
         """Whether something came in that others may be waiting for."""
-        return bool(self._ended or self._asked or self._progress)
+        return bool(self._ended or self._asked or self._progress or self._declared)
 
     def wants(self, running: Iterable[Running]) -> bool:
         """Whether `write` has something to do."""
@@ -66,6 +71,8 @@ class Recorder:
         for one in running:
             if _is_old(one):
                 self._put_output(one, one.capture.take())
+        for one in self._declared:
+            orchestrator.keep_policy(self._database, one.claimed, one.policy)
         for (invocation_id, claim), facts in self._progress.items():
             state_backend.put_progress(self._database, invocation_id, claim, *facts)
         for one in self._ended:
@@ -74,7 +81,7 @@ class Recorder:
             answer = requests.answer(self._database, self._cache, asked.running.claimed, asked.verb, asked.facts)
             self._replies.append(functools.partial(asked.reply, *answer))
         changed = bool(self._ended or self._asked)
-        self._ended, self._asked, self._progress = [], [], {}
+        self._ended, self._asked, self._progress, self._declared = [], [], {}, []
         return changed
 
     def reply(self) -> None:

@@ -200,6 +200,7 @@ class TemplateRunner(BaseRunner):
                 running.capture.add(stream, text.encode())
             case Policy():
                 running.declare(said)
+                self._recorder.declared(running)
             case messages.Imported(module):
                 self._preload(module)
 

@@ -22,6 +22,7 @@ _HOMES = {
     "cancel": "jobs",
     "retry": "jobs",
     "progress": "progress",
+    "runner": "runner",
     "init": "file",
     "sql": "file",
 }
@@ -74,7 +75,10 @@ def _build(name: str) -> Any:
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     how = {"cls": PlainCommand, **getattr(module, "SETTINGS", {}).get(name, {})}
     app.command(name, **how)(getattr(module, "list_jobs" if name == "list" else name))
-    return typer.main.get_command(app)
+    command = typer.main.get_command(app)
+    # Raw docstrings: in them the mark of a block that is not to be filled is two characters.
+    command.help = (command.help or "").replace("\\b\n", "\b\n")
+    return command
 
 
 def _taken_as_typed(param: Any) -> Any:

@@ -26,7 +26,27 @@ def run(
     jobs: Annotated[
         str | None, typer.Option("-j", "--jobs", metavar="N", help="So many at a time; else one for each processor.")
     ] = None,
-    mode: Annotated[str, typer.Option("--mode", metavar="process", help="A process for each job.")] = "process",
+    mode: Annotated[
+        str, typer.Option("--mode", metavar="process|thread", help="A process for each job, or threads in processes.")
+    ] = "process",
+    threads: Annotated[
+        str | None, typer.Option("--threads", metavar="N", help="With --mode thread: so many a process; else 8.")
+    ] = None,
+    min_processes: Annotated[
+        str | None, typer.Option("--min-processes", metavar="N", help="Threads: processes kept when idle; else 1.")
+    ] = None,
+    idle_timeout: Annotated[
+        str | None, typer.Option("--idle-timeout", metavar="DURATION", help="Threads: end idle processes; else 1m.")
+    ] = None,
+    max_tasks: Annotated[
+        str | None, typer.Option("--max-tasks-per-child", metavar="N", help="Threads: a new process after so many.")
+    ] = None,
+    max_memory: Annotated[
+        str | None, typer.Option("--max-memory", metavar="BYTES", help="Threads: a new process above so much.")
+    ] = None,
+    max_paused: Annotated[
+        str | None, typer.Option("--max-paused", metavar="N", help="How many jobs may wait for others; else by memory.")
+    ] = None,
     drain: Annotated[bool, typer.Option("--drain", help="End when all that is due is done.")] = False,
     max_jobs: Annotated[str | None, typer.Option("--max-jobs", metavar="N", help="End after so many jobs.")] = None,
     max_idle: Annotated[
@@ -60,12 +80,19 @@ def run(
     \b
     jobrunner run -j 4 mail default
     jobrunner run --drain
+    jobrunner run --mode thread -j 2 --threads 16
     jobrunner run --import shop.tasks --app-dir /srv/shop --shutdown-timeout 2m
     """
     called = session.of(context)
     said = {
         "queues": tuple(queues or ()),
         "jobs": whole("--jobs", jobs),
+        "threads": whole("--threads", threads),
+        "min_processes": whole("--min-processes", min_processes),
+        "idle_timeout": _seconds(idle_timeout),
+        "max_tasks_per_child": whole("--max-tasks-per-child", max_tasks),
+        "max_memory": whole("--max-memory", max_memory),
+        "max_paused": whole("--max-paused", max_paused),
         "drain": drain,
         "max_jobs": whole("--max-jobs", max_jobs),
         "max_idle": _seconds(max_idle),

@@ -54,7 +54,7 @@ class MultiThreadRunner(TemplateRunner):
         super().__init__(settings)
         self.shared_status: dict[int, ProcessStatus] = {}
         self._memory_at = 0.0
-        self._told: list[ProcessStatus] = []
+        self._told: list[tuple[int, ProcessStatus]] = []
         self._told_at = 0.0
 
     @property
@@ -87,11 +87,16 @@ class MultiThreadRunner(TemplateRunner):
 
     def _has_news(self) -> bool:
         is_time = time.monotonic() - self._told_at >= _NEWS_SECONDS
-        return is_time and self._told != list(self.shared_status.values())
+        return is_time and self._told != self._seen()
+
+    def _seen(self) -> list[tuple[int, ProcessStatus]]:
+        return [
+            (pool.pid, self.shared_status[key]) for key, pool in self.processes.items() if key in self.shared_status
+        ]
 
     def _write_news(self) -> None:
         if self._has_news():
-            self._told, self._told_at = list(self.shared_status.values()), time.monotonic()
+            self._told, self._told_at = self._seen(), time.monotonic()
             ago = now_ms() - round(1000 * time.monotonic())
             rows = [
                 Process(

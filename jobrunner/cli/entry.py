@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from jobrunner.cli import session
-from jobrunner.cli.group import LazyGroup, OutputClosed
+from jobrunner.cli.group import LazyGroup, OutputClosed, with_blocks
 from jobrunner.cli.session import Session
 from jobrunner.errors import JobRunnerError, UsageError
 from jobrunner.text import visible
@@ -117,7 +117,7 @@ def _main_command() -> Any:
     names = {"help_option_names": ["-h", "--help"]}
     app = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=names)
     app.callback(cls=LazyGroup, invoke_without_command=True, epilog=_EPILOG)(jobrunner)
-    return typer.main.get_command(app)
+    return with_blocks(typer.main.get_command(app))
 
 
 def _usage(error: Any) -> str:

@@ -26,6 +26,21 @@ _HOMES = {
     "init": "file",
     "sql": "file",
 }
+_SHORT = {
+    "enqueue": "Queue a function, a command, or many.",
+    "run": "Do the work.",
+    "status": "What there is, what runs, what waits.",
+    "list": "List jobs, newest first.",
+    "show": "All that is known of a job.",
+    "log": "What a job wrote.",
+    "wait": "Wait for jobs to end.",
+    "cancel": "Stop jobs, running or not.",
+    "retry": "Do jobs again.",
+    "progress": "Say from inside of a job how far it is.",
+    "runner": "List the runners that live.",
+    "init": "Make the database.",
+    "sql": "Ask the database in SQL.",
+}
 _EVERYWHERE = {"db", "json", "quiet", "verbose", "color", "utc"}
 
 
@@ -75,8 +90,13 @@ def _build(name: str) -> Any:
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     how = {"cls": PlainCommand, **getattr(module, "SETTINGS", {}).get(name, {})}
     app.command(name, **how)(getattr(module, "list_jobs" if name == "list" else name))
-    command = typer.main.get_command(app)
-    # Raw docstrings: in them the mark of a block that is not to be filled is two characters.
+    command = with_blocks(typer.main.get_command(app))
+    command.short_help = _SHORT[name]
+    return command
+
+
+def with_blocks(command: Any) -> Any:
+    """The command with the blocks of its help left as they are: in a raw docstring their mark is two characters."""
     command.help = (command.help or "").replace("\\b\n", "\b\n")
     return command
 

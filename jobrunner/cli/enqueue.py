@@ -40,7 +40,7 @@ SETTINGS = {"enqueue": {"cls": Enqueue, "context_settings": {"ignore_unknown_opt
 
 def enqueue(
     context: typer.Context,
-    words: Annotated[list[str] | None, typer.Argument(metavar="[MODULE:FUNCTION [NAME=VALUE]...]")] = None,
+    words: Annotated[list[str] | None, typer.Argument(metavar="MODULE:FUNCTION [NAME=VALUE]", hidden=True)] = None,
     sh: Annotated[str | None, typer.Option("--sh", metavar="LINE", help="A line for /bin/sh.")] = None,
     jsonl: Annotated[
         str | None, typer.Option("--jsonl", metavar="FILE|-", help="A job for each line, all or none.")
@@ -84,7 +84,7 @@ def enqueue(
     wait: Annotated[bool, typer.Option("--wait", help="Wait, print result or output; exit 1 when it failed.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Say what would be queued; import functions.")] = False,
 ) -> None:
-    r"""Queue a function, a command, or many; prints the number of each job.
+    r"""Queue a function, a command, or many. Prints the number of each job.
 
     \b
     jobrunner enqueue shop.tasks:send user:=7 note=hello text=@letter.txt

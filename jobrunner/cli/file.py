@@ -13,7 +13,7 @@ from jobrunner.errors import UsageError
 
 
 def init(context: typer.Context) -> None:
-    """Make the database and print its path; one that is there is left as it is."""
+    """Make the database. Prints its path; one that is there is left as it is."""
     called = session.of(context)
     with Database(called.path, create=True) as database:
         path = str(database.path)
@@ -25,10 +25,10 @@ def init(context: typer.Context) -> None:
 
 def sql(
     context: typer.Context,
-    statement: Annotated[str | None, typer.Argument(metavar="[SQL|-]")] = None,
+    statement: Annotated[str | None, typer.Argument(metavar="SQL|-", hidden=True)] = None,
     write: Annotated[bool, typer.Option("--write", help="Let it change the database.")] = False,
 ) -> None:
-    r"""Ask the database in SQL; without SQL, or with -, it is read from the standard input.
+    r"""Ask the database in SQL. Without SQL, or with -, it is read from the standard input.
 
     \b
     jobrunner sql "SELECT task, count(*) FROM jobs GROUP BY task"

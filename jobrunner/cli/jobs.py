@@ -17,17 +17,17 @@ from jobrunner.state_backend import Filter
 from jobrunner.status import Status
 from jobrunner.times import duration_ms
 
-_Words = Annotated[list[str] | None, typer.Argument(metavar="ID...|QUERY...", show_default=False)]
+_Words = Annotated[list[str] | None, typer.Argument(metavar="ID|QUERY", hidden=True)]
 
 
 def wait(
     context: typer.Context,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", hidden=True)] = None,
     timeout: Annotated[
         str | None, typer.Option("--timeout", metavar="DURATION", help="Exit 124 when they are not final by then.")
     ] = None,
 ) -> None:
-    """Wait for jobs, or for all that are unfinished; exit 1 when one of them did not succeed."""
+    """Wait for jobs, or for all that are unfinished. Exit code 1: one of them did not succeed."""
     called = session.of(context)
     seconds = None if timeout is None else duration_ms(timeout) / 1000
     named = job_ids(ids, "wait") if ids else None
@@ -52,7 +52,7 @@ def cancel(
     words: _Words = None,
     children: Annotated[bool, typer.Option("--children", help="And all that they have enqueued.")] = False,
 ) -> None:
-    r"""Stop jobs, running or not; prints the numbers of those that were not finished yet.
+    r"""Stop jobs, running or not. Prints the numbers of those that were not finished yet.
 
     \b
     jobrunner cancel 7 8 --children
@@ -67,7 +67,7 @@ def cancel(
 
 
 def retry(context: typer.Context, words: _Words = None) -> None:
-    r"""Do finished jobs again, and let held and delayed ones go; prints the numbers of those that will be done.
+    r"""Do jobs again, or let held ones go. Prints the numbers of those that will be done.
 
     \b
     jobrunner retry 7

@@ -20,7 +20,7 @@ _HEADS = ("id", "status", "queue", "job", "label", "time", "error")
 
 def list_jobs(
     context: typer.Context,
-    query: Annotated[list[str] | None, typer.Argument(metavar="[QUERY]...")] = None,
+    query: Annotated[list[str] | None, typer.Argument(metavar="QUERY", hidden=True)] = None,
     limit: Annotated[
         str | None, typer.Option("-n", "--limit", metavar="N", help="At most so many; on a terminal else 50.")
     ] = None,

@@ -16,13 +16,13 @@ from jobrunner.models import LogPiece
 
 def log(
     context: typer.Context,
-    id: Annotated[list[str] | None, typer.Argument(metavar="ID")] = None,
+    id: Annotated[str | None, typer.Argument(metavar="ID", hidden=True)] = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the job is final.")] = False,
     stdout: Annotated[bool, typer.Option("--stdout", help="Only the standard output.")] = False,
     stderr: Annotated[bool, typer.Option("--stderr", help="Only the standard error.")] = False,
     attempt: Annotated[str | None, typer.Option("--attempt", metavar="N", help="Only of this attempt.")] = None,
 ) -> None:
-    r"""Print what a job wrote, in the order in which it came; piped, byte for byte.
+    r"""Print what a job wrote. Piped, it comes byte for byte.
 
     \b
     jobrunner log 7 -f
@@ -31,21 +31,19 @@ def log(
     called = session.of(context)
     if stdout and stderr:
         raise UsageError("both streams come when neither --stdout nor --stderr is given")
-    ids = job_ids(id or [], "log")
-    if len(ids) > 1:
-        raise UsageError("one job at a time: `jobrunner log 7`")
+    job = job_ids([id] if id else [], "log")[0]
     streams = {"stdout"} if stdout else {"stderr"} if stderr else {"stdout", "stderr"}
     write = output.as_json if called.json else output.Merged()
     printed = False
     with called.client() as client:
-        pieces = client.follow(ids[0]) if follow else output.pieces(client, ids[0])
-        for piece in _of_attempt(client, ids[0], pieces, whole("--attempt", attempt)):
+        pieces = client.follow(job) if follow else output.pieces(client, job)
+        for piece in _of_attempt(client, job, pieces, whole("--attempt", attempt)):
             if piece.stream in streams:
                 write(piece)
                 sys.stdout.flush()
                 printed = True
     if not printed:
-        called.hint(f"job {ids[0]} has written nothing" + ("" if follow else " so far"))
+        called.hint(f"job {job} has written nothing" + ("" if follow else " so far"))
 
 
 def _of_attempt(client: DirectClient, job: int, pieces: Iterator[LogPiece], attempt: int | None) -> Iterator[LogPiece]:

@@ -13,10 +13,10 @@ from jobrunner.errors import JobRunnerError, UsageError
 
 def progress(
     context: typer.Context,
-    fraction: Annotated[str | None, typer.Argument(metavar="0.4|40%|12/30")] = None,
-    text: Annotated[str | None, typer.Argument(metavar="[TEXT]")] = None,
+    fraction: Annotated[str | None, typer.Argument(metavar="0.4|40%|12/30", hidden=True)] = None,
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", hidden=True)] = None,
 ) -> None:
-    r"""Say, from inside of a job, how far it is; `jobrunner show` tells it.
+    r"""Say, from inside of a job, how far it is. `jobrunner show` tells it.
 
     \b
     jobrunner progress 40% 'second pass'

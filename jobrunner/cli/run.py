@@ -22,7 +22,7 @@ _FORMATS = ("text", "json")
 
 def run(
     context: typer.Context,
-    queues: Annotated[list[str] | None, typer.Argument(metavar="[QUEUE]...")] = None,
+    queues: Annotated[list[str] | None, typer.Argument(metavar="QUEUE", hidden=True)] = None,
     jobs: Annotated[
         str | None, typer.Option("-j", "--jobs", metavar="N", help="So many at a time; else one for each processor.")
     ] = None,
@@ -75,7 +75,7 @@ def run(
         str, typer.Option("--log-format", metavar="text|json", help="How to tell what happens.")
     ] = "text",
 ) -> None:
-    r"""Do the work of the queues named, or of all, until TERM or Ctrl-C; a second one does not wait for running jobs.
+    r"""Do the work, until TERM or Ctrl-C. A second one does not wait for running jobs. No queue named: all.
 
     \b
     jobrunner run -j 4 mail default

@@ -17,9 +17,9 @@ from jobrunner.times import iso
 
 def show(
     context: typer.Context,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID...")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", hidden=True)] = None,
 ) -> None:
-    """Tell all that is known of jobs: times, attempts, error, result, history, and why one is not done yet."""
+    """Tell all that is known of jobs. Their attempts, error, result, history, and why one is not done yet."""
     called = session.of(context)
     wanted = job_ids(ids or [], "show")
     with called.client() as client:

@@ -38,7 +38,7 @@ def status(
     context: typer.Context,
     watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C, at each change.")] = False,
 ) -> None:
-    """Tell how many jobs are in each status, the queues that have some, the runners, and how long the oldest waits."""
+    """Tell how many jobs there are, and who does them. In each status, in each queue, and how long the oldest waits."""
     called = session.of(context)
     with called.client() as client:
         if not watch:

@@ -5,8 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bench.measure import all_measures
 from bench.peers import GROUP as PEERS
+
+pytestmark = pytest.mark.heavy
 
 TOP = Path(__file__).parent.parent
 

@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from demo.check import differences, plain_loop
+
+pytestmark = pytest.mark.heavy
 
 TOP = Path(__file__).parent.parent
 FEW = "25"

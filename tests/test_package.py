@@ -13,6 +13,8 @@ import pytest
 
 from jobrunner import __version__
 
+pytestmark = pytest.mark.heavy
+
 TOP = Path(__file__).parent.parent
 
 

@@ -39,6 +39,7 @@ def pids(folder: Path, event: str, count: int) -> list[int]:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.heavy
 def test_each_of_two_thousand_is_started_exactly_once(app: App, drain: Drain, folder: Path) -> None:
     jobs = tasks.touch.enqueue_many({} for _ in range(2000))
     drain(jobs=2, seconds=500)

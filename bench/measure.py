@@ -72,7 +72,7 @@ def all_measures() -> list[Measure]:
     """Every measure that there is."""
     for module in MODULES:
         importlib.import_module(module)
-    return list(_measures)
+    return sorted(_measures, key=lambda one: MODULES.index(one.take.__module__))
 
 
 def take_alone(one: Measure, parent: Path, *, quick: bool) -> Figures:

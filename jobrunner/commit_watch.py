@@ -15,7 +15,10 @@ POLL_SECONDS = 0.5
 """How often to look where nothing wakes us: the fallback behind inotify."""
 POLL_SECONDS_UNWATCHED = 0.05
 """The same where the kernel cannot tell us that a file was written."""
-_SECOND_LOOK_SECONDS = 0.003
+_LOOKS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128)
+"""The file is written before the commit can be seen, which is after the disk has taken it: look again, and again."""
+_AFTER_OWN = 5
+"""Where the looks begin after a commit of our own, which itself needs none."""
 
 
 class CommitWatch:
@@ -25,6 +28,7 @@ class CommitWatch:
         self._database = database
         self._version = database.version
         self._descriptor = watch_changes(Path(f"{database.path}-wal"))
+        self._looks = len(_LOOKS)
         self._look_again_at: float | None = None
 
     def __enter__(self) -> Self:
@@ -55,15 +59,28 @@ class CommitWatch:
 
     def has_committed(self) -> bool:
         """Whether another connection has committed since the last time that this was asked."""
-        woken = self._drain()
+        if self._drain():
+            self._begin_looks(0)
+        elif self._look_again_at is not None and time.monotonic() >= self._look_again_at:
+            self._next_look()
         version = self._database.version
-        if version != self._version:
-            self._version = version
-            self._look_again_at = None
-            return True
-        # The file is written a moment before the commit can be seen: look once more.
-        self._look_again_at = time.monotonic() + _SECOND_LOOK_SECONDS if woken else None
-        return False
+        changed = version != self._version
+        self._version = version
+        return changed
+
+    def committed_ourselves(self) -> None:
+        """What woke us was, as good as surely, our own commit."""
+        if self._drain():
+            self._begin_looks(_AFTER_OWN)
+
+    def _begin_looks(self, at: int) -> None:
+        self._looks = at
+        self._next_look()
+
+    def _next_look(self) -> None:
+        left = self._looks < len(_LOOKS)
+        self._look_again_at = time.monotonic() + _LOOKS[self._looks] if left else None
+        self._looks += 1
 
     def wait(self, seconds: float) -> bool:
         """Sleep until somebody commits; False where nobody did within `seconds` or the poll's interval."""

@@ -295,8 +295,11 @@ class BaseRunner(ABC):
                     self._look_for_cancels = True
                 waits = self._waiting.write(self._free_slots)
                 claimed = self._intake.take(self._slots_to_claim_for)
+                if self._intake.ended_some:
+                    self._waiting.look_again()
                 self._write_news()
                 self._registration.beat()
+            self._watch.committed_ourselves()
         return claimed, waits
 
     @contextlib.contextmanager

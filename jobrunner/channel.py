@@ -54,10 +54,13 @@ class Channel:
             self._socket.close()
 
     def send(self, *message: Json) -> None:
-        """Send one message, waiting until the other side takes it."""
+        """Send one message, waiting until the other side takes it; UsageError where it is too large."""
+        frame = _frame(message)
+        if len(frame) > MAX_MESSAGE:
+            raise UsageError(f"{len(frame):,} bytes at once from a job to its runner are too much: say less at a time")
         try:
             with self._sending:
-                self._socket.sendall(_frame(message))
+                self._socket.sendall(frame)
         except OSError as error:
             raise ChannelClosed(f"the runner cannot be reached: {error.strerror}") from error
 
@@ -138,8 +141,6 @@ class Channel:
 
 def _frame(message: Sequence[Json]) -> bytes:
     body = json.dumps(message, separators=(",", ":")).encode()
-    if len(body) > MAX_MESSAGE:
-        raise UsageError(f"{len(body):,} bytes at once between a job and its runner are too much: ask for less")
     return _LENGTH.pack(len(body)) + body
 
 

@@ -85,7 +85,8 @@ def runner(folder: Path) -> Iterator[StartRunner]:
     numbers = itertools.count(1)
 
     def start(**settings: Any) -> RunnerProcess:
-        started.append(RunnerProcess(folder, next(numbers), settings))
+        # What still runs when a test is over need not be waited for.
+        started.append(RunnerProcess(folder, next(numbers), {"shutdown_timeout": 0.5, **settings}))
         return started[-1]
 
     yield start

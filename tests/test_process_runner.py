@@ -427,6 +427,16 @@ def error_of(job: Invocation[Any]) -> str:
     return caught.value.kind.removeprefix("jobrunner.errors.")
 
 
+def test_arguments_too_large_for_a_message_fail_their_job_and_not_the_runner(
+    app: App, drain: Drain, path: Path
+) -> None:
+    large = "json_object('value', replace(hex(zeroblob(9000000)), '0', 'x'))"
+    neighbour = app.enqueue("tests.tasks:square", {"n": 6})
+    rows(path, f"INSERT INTO jobs(task, args) VALUES ('tests.tasks:echo', {large})")
+    drain()
+    assert (app.invocation(2).status, neighbour.result()) == (Status.FAILED, 36)
+
+
 def test_a_runner_that_rescues_reads_no_more_of_a_row_than_it_needs(
     app: App, runner: StartRunner, drain: Drain, folder: Path, path: Path
 ) -> None:

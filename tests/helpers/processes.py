@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -123,9 +122,6 @@ class RunnerProcess:
     def terminate(self) -> None:
         self._process.terminate()
 
-    def interrupt(self) -> None:
-        self._process.send_signal(signal.SIGINT)
-
     def kill(self) -> None:
         self._process.kill()
 
@@ -137,5 +133,4 @@ class RunnerProcess:
         """End it in the way that an operator does, and see that it went well."""
         if self.is_running:
             self.terminate()
-            self.interrupt()  # the second signal: jobs need not be waited for
             assert self.wait() == 0, self.stderr

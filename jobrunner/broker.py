@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from jobrunner.database import Database, Value
 from jobrunner.errors import InvocationNotFound, UniqueKeyTaken
@@ -81,20 +82,34 @@ def _row(request: Request, now: int) -> tuple[Value, ...]:
     )
 
 
+class Taken(NamedTuple):
+    """What `take` took, and how many it cancelled instead, since they are not to wait for a place."""
+
+    claimed: list[Claimed]
+    dropped: int
+
+
 def claim(database: Database, runner: RunnerId, queues: Sequence[str], limit: int) -> list[Claimed]:
     """Take up to `limit` pending invocations of the queues (none named: all); then they are RUNNING and ours."""
+    return take(database, runner, queues, limit).claimed
+
+
+def take(database: Database, runner: RunnerId, queues: Sequence[str], limit: int) -> Taken:
+    """`claim`, and tell of those that were over a limit which drops them."""
     names = list(queues) or [row[0] for row in database.query("queues_with_pending")]
-    if not names:
-        return []
     claimed: list[Claimed] = []
+    dropped = 0
+    if not names:
+        return Taken(claimed, dropped)
     while len(claimed) < limit:
         rows = database.query(
             "claim", runner=runner, queues=json.dumps(names), limit=limit - len(claimed), now=now_ms()
         )
         claimed += [Claimed(*row) for status, *row in rows if status == Status.RUNNING]
+        dropped += sum(row[0] == Status.CANCELLED for row in rows)
         if len(rows) == len([row for row in rows if row[0] == Status.RUNNING]):
             break  # nothing was parked that others stood behind
-    return sorted(claimed, key=lambda one: (-one.waiters, -one.priority, one.id))
+    return Taken(sorted(claimed, key=lambda one: (-one.waiters, -one.priority, one.id)), dropped)
 
 
 def argument(database: Database, invocation_id: InvocationId) -> str:

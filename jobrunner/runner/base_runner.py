@@ -163,6 +163,9 @@ class BaseRunner(ABC):
     def _listen(self, descriptor: int, heed: Callable[[int], None]) -> None:
         self._selector.register(descriptor, selectors.EVENT_READ, heed)
 
+    def _listens_to(self, descriptor: int) -> bool:
+        return descriptor >= 0 and descriptor in self._selector.get_map()  # of a closed socket it is -1
+
     def _listen_for_room(self, descriptor: int, *, wanted: bool) -> None:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if wanted else 0)
         self._selector.modify(descriptor, events, self._selector.get_key(descriptor).data)
@@ -172,7 +175,7 @@ class BaseRunner(ABC):
 
     def _collect_messages(self) -> None:
         for key, mask in self._selector.select(self._patience()):
-            if key.fd in self._selector.get_map():  # an earlier event of this turn may have ended it
+            if self._listens_to(key.fd):  # an earlier event of this turn may have ended it
                 key.data(mask)
         if self._watch.has_committed():
             self._intake.look_again()
@@ -247,6 +250,7 @@ class BaseRunner(ABC):
             with self._patiently():
                 if self._registration.rescue():
                     self._intake.look_again()
+                    self._waiting.look_again()
 
     # Waiting
 

@@ -20,6 +20,8 @@ class Intake:
         self._may_be_pending = True
         self._due_at = broker.next_due(database)
         self._not_before = 0.0
+        self.ended_some = False
+        """Whether the last `take` made some final: others may wait for them."""
 
     def look_again(self) -> None:
         """Somebody, or we, changed something."""
@@ -47,13 +49,15 @@ class Intake:
 
     def take(self, free: int) -> list[Claimed]:
         """Inside a transaction: let the clock act, then claim for the free slots."""
+        self.ended_some = False
         if self._is_due():
-            broker.promote_and_expire(self._database)
+            self.ended_some = broker.promote_and_expire(self._database) > 0
             self.look_again()
         room = self.room(free)
         if room <= 0 or not self._may_be_pending:
             return []
-        claimed = broker.claim(self._database, self._runner, self._queues, room)
+        claimed, dropped = broker.take(self._database, self._runner, self._queues, room)
+        self.ended_some |= dropped > 0
         self._may_be_pending = len(claimed) == room
         if self._left is not None:
             self._left -= len(claimed)

@@ -128,7 +128,7 @@ class TemplateRunner(BaseRunner):
             self._template.signal(worker.key, number)
 
     def _tell(self, worker: WorkerProcess, *message: Any) -> None:
-        if worker.channel.fileno() in self._selector.get_map():
+        if self._listens_to(worker.channel.fileno()):
             worker.channel.post(*message)
             self._listen_for_room(worker.channel.fileno(), wanted=worker.channel.has_more_to_send)
 
@@ -166,7 +166,7 @@ class TemplateRunner(BaseRunner):
     # Hearing a worker
 
     def _hear_worker(self, worker: WorkerProcess, _: int) -> None:
-        if worker.channel.fileno() not in self._selector.get_map():
+        if not self._listens_to(worker.channel.fileno()):
             return
         try:
             if worker.channel.has_more_to_send:
@@ -187,6 +187,7 @@ class TemplateRunner(BaseRunner):
         match said:
             case messages.Delivered(outcome, cpu_ms):
                 running.outcome = outcome
+                self._let_end(running)
                 self._delivered(worker, running, cpu_ms)
             case messages.Asks(verb, facts):
                 self._recorder.asked(running, reply, verb, facts)
@@ -203,6 +204,12 @@ class TemplateRunner(BaseRunner):
                 self._recorder.declared(running)
             case messages.Imported(module):
                 self._preload(module)
+
+    def _let_end(self, running: Running) -> None:
+        """One thread of it waits for others, and another has ended it: it need not wait any more."""
+        if running.paused_at is not None:
+            self._waiting.forget(running)
+            self._signal(running, signal.SIGCONT)
 
     def _delivered(self, worker: WorkerProcess, running: Running, cpu_ms: int | None) -> None:
         """The outcome has come; a process for one attempt is over only when it is reaped."""
@@ -235,7 +242,7 @@ class TemplateRunner(BaseRunner):
 
     def _forget(self, worker: WorkerProcess) -> None:
         for descriptor in (worker.channel.fileno(), *worker.streams):
-            if descriptor in self._selector.get_map():
+            if self._listens_to(descriptor):
                 self._ignore(descriptor)
         worker.close()
 

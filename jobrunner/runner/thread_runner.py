@@ -1,11 +1,12 @@
 """The inside of a worker process with many threads: each does one invocation at a time, all share the channel.
 
 The main thread reads what the runner says; a thread that asks something waits for its answer alone.
-Messages from here are those of a process worker, behind `"of", invocation, claim`.
+Messages from here are those of a process worker, behind `"of", invocation, claim, number of the question`.
 """
 
 import contextlib
 import ctypes
+import os
 import queue
 import threading
 import time
@@ -28,25 +29,30 @@ class ThreadLink:
     def __init__(self, channel: Channel, claimed: Claimed) -> None:
         self._channel = channel
         self._claimed = claimed
-        self._answers: queue.SimpleQueue[Json] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[int, Json]] = queue.SimpleQueue()
         self._asking = threading.Lock()
+        self._questions = 0
 
     def send(self, *message: Json) -> None:
         """Say something that needs no answer."""
-        self._channel.send("of", self._claimed.id, self._claimed.claim, *message)
+        self._channel.send("of", self._claimed.id, self._claimed.claim, self._questions, *message)
 
     def ask(self, verb: str, facts: list[Json]) -> Json:
         """Ask and wait; the other threads go on, and the runner fills this one's slot meanwhile."""
         with self._asking:
+            self._questions += 1
             self.send("ask", verb, facts)
             while True:
                 # In short waits: an exception raised in this thread is seen only between them.
                 with contextlib.suppress(queue.Empty):
-                    return self._answers.get(timeout=0.2)
+                    number, answer = self._answers.get(timeout=0.2)
+                    # An exception may have made it turn away from an earlier question, whose answer comes now.
+                    if number == self._questions:
+                        return answer
 
-    def answered(self, answer: Json) -> None:
-        """The runner's answer has come."""
-        self._answers.put(answer)
+    def answered(self, number: int, answer: Json) -> None:
+        """The runner's answer to a question has come."""
+        self._answers.put((number, answer))
 
     def output(self, stream: str, text: str) -> None:
         """Some output of this job."""
@@ -72,12 +78,15 @@ class Work:
 
     def perform(self) -> None:
         """Do it in this thread and send its outcome."""
-        token = enter(Current(self.claimed.id, self.claimed.claim, self.claimed.attempt, self.link))
+        here = Current(self.claimed.id, self.claimed.claim, self.claimed.attempt, self.link)
+        token = enter(here)
         started = time.thread_time()
         try:
             outcome = self._guarded()
         finally:
             leave(token)
+        if os.getpid() != here.pid:
+            os._exit(0)  # a child that the job forked and forgot to end: the outcome is for the job itself to tell
         self.link.send("outcome", outcome.result, outcome.failure, round(1000 * (time.thread_time() - started)))
 
     def _guarded(self) -> Outcome:
@@ -122,7 +131,7 @@ class ThreadRunner:
     def __init__(self, channel: Channel, threads: int) -> None:
         self._channel = channel
         self._waiting: queue.SimpleQueue[Work] = queue.SimpleQueue()
-        self._works: dict[int, Work] = {}
+        self._works: dict[tuple[int, int], Work] = {}  # by invocation and claim
         self._threads = [threading.Thread(target=self._live, daemon=True) for _ in range(threads)]
 
     def main(self) -> None:
@@ -138,17 +147,17 @@ class ThreadRunner:
 
     def _do(self, *facts: Json) -> None:
         work = Work(self._channel, Claimed(*facts))
-        self._works[work.claimed.id] = work
+        self._works[work.claimed.id, work.claimed.claim] = work
         self._waiting.put(work)
 
-    def _reply(self, invocation_id: int, claim: int, *answer: Json) -> None:
-        work = self._works.get(invocation_id)
-        if work is not None and work.claimed.claim == claim:
-            work.link.answered(list(answer))
+    def _reply(self, invocation_id: int, claim: int, number: int, *answer: Json) -> None:
+        work = self._works.get((invocation_id, claim))
+        if work is not None:
+            work.link.answered(number, list(answer))
 
     def _interrupt(self, invocation_id: int, claim: int) -> None:
-        work = self._works.get(invocation_id)
-        if work is not None and work.claimed.claim == claim:
+        work = self._works.get((invocation_id, claim))
+        if work is not None:
             work.interrupt()
 
     def _more_threads(self) -> None:
@@ -165,8 +174,7 @@ class ThreadRunner:
             except ChannelClosed:
                 return
             finally:
-                if self._works.get(work.claimed.id) is work:
-                    del self._works[work.claimed.id]
+                del self._works[work.claimed.id, work.claimed.claim]
 
 
 _VERBS: dict[str, Callable[..., None]] = {

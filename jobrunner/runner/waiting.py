@@ -94,7 +94,8 @@ class WaitingRoom:
     @property
     def next_moment(self) -> float | None:
         """When the first of them has waited long enough, or one may look again, on the monotonic clock."""
-        moments = [one.deadline for one in self._waiters.values() if one.deadline is not None]
+        waiting = (one for one in self._waiters.values() if one not in self._ready)
+        moments = [one.deadline for one in waiting if one.deadline is not None]
         return min([*moments, self._look_after] if self._look else moments, default=None)
 
     def write(self, free: int) -> Changes:
@@ -124,8 +125,8 @@ class WaitingRoom:
         return asking
 
     def _pause(self, waiter: Waiter) -> bool:
-        """Pause it if it has to wait; else its answer is ready. One that is being stopped gets none."""
-        if waiter.running.stopped is not None:
+        """Pause it if it has to wait; else its answer is ready. One that is being stopped, or has ended, gets none."""
+        if waiter.running.stopped is not None or waiter.running.outcome is not None:
             return False
         try:
             with self._database.transaction():

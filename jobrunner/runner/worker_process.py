@@ -109,12 +109,12 @@ class PoolWorker(WorkerProcess):
         return not self.retiring and self.active < self.threads
 
     def addressed(self, message: Message) -> tuple[Running | None, Message, Message]:
-        """`["of", invocation, claim, ...]`."""
+        """`["of", invocation, claim, number of the question, ...]`."""
         match message:
-            case ["of", int(invocation_id), int(claim), *said] if said:
+            case ["of", int(invocation_id), int(claim), int(number), *said] if said:
                 running = self.held.get(invocation_id)
                 mine = running if running is not None and running.claimed.claim == claim else None
-                return mine, said, ["reply", invocation_id, claim]
+                return mine, said, ["reply", invocation_id, claim, number]
         raise BadMessage("a message that is nobody's")
 
 

@@ -1,5 +1,6 @@
 """The client outside of workers: on a database connection of its own."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Self
 from jobrunner import broker, state_backend
 from jobrunner.commit_watch import CommitWatch
 from jobrunner.database import Database
-from jobrunner.errors import WaitTimeout
+from jobrunner.errors import UsageError, WaitTimeout
 from jobrunner.models import InvocationId, Job, Json, LogPiece, Progress, Request, Runner, State
 from jobrunner.status import Status
 
@@ -82,7 +83,7 @@ class DirectClient:
 
     def wait(self, ids: Sequence[int], timeout: float | None) -> list[State]:
         """Block until all are final, woken by each commit; one look costs the same however many are waited for."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = _deadline(timeout)
         with CommitWatch(self.database) as watch:
             unfinished = self._skip_final(list(ids))
             while unfinished:
@@ -97,7 +98,7 @@ class DirectClient:
         """The same for asyncio, which sleeps between looks that get rarer."""
         import asyncio
 
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = _deadline(timeout)
         sleep = _FIRST_SLEEP
         while unfinished := self._skip_final(list(ids)):
             if deadline is not None and time.monotonic() >= deadline:
@@ -127,3 +128,11 @@ class DirectClient:
             done = next((n for n, state in enumerate(page) if not state.status.is_final), len(page))
             ids = ids[done:]
         return ids
+
+
+def _deadline(timeout: float | None) -> float | None:
+    if timeout is None:
+        return None
+    if math.isnan(timeout):
+        raise UsageError("a timeout is a number of seconds, and NaN is none")
+    return time.monotonic() + timeout

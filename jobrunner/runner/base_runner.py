@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
-from jobrunner import broker, orchestrator, ownership
+from jobrunner import broker, orchestrator, ownership, payload
 from jobrunner.cache import Cache, SharedCache
 from jobrunner.commit_watch import CommitWatch
 from jobrunner.database import Database
@@ -327,6 +327,7 @@ class BaseRunner(ABC):
         try:
             if claimed.args is None:
                 claimed = claimed._replace(args=broker.argument(self.database, claimed.id))
+                payload.check(claimed.args or "", len((claimed.args or "").encode()), "arguments")
             running = Running(claimed, Policy.from_json(claimed.policy), capture)
         except (UsageError, InvocationNotFound) as error:
             bad = orchestrator.unreadable(claimed, error)

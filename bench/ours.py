@@ -101,11 +101,13 @@ def _drain(place: Place, mode: str, count: int) -> tuple[float, float]:
     """Jobs a second from the first claim to the last record, so without the runner's start; and CPU ms for a job."""
     tasks.noop.enqueue_many({} for _ in range(count))
     tasks.app.close()
-    runner = subprocess.Popen(_run_words(mode, "--drain"), stderr=subprocess.DEVNULL)
+    said = place.folder / "runner.log"
+    with said.open("wb") as log:
+        runner = subprocess.Popen(_run_words(mode, "--drain"), stderr=log)
     _, status, usage = os.wait4(runner.pid, 0)
     runner.returncode = os.waitstatus_to_exitcode(status)
     if runner.returncode:
-        raise RuntimeError(f"the runner ended with exit code {runner.returncode}")
+        raise RuntimeError(f"the runner ended with exit code {runner.returncode}: {said.read_text('utf-8')[-2000:]}")
     return count / _seconds_of_work(place, count), (usage.ru_utime + usage.ru_stime) * 1000 / count
 
 
@@ -217,7 +219,7 @@ def command_cpu(place: Place) -> Figures:
     tasks.noop.enqueue()
     command = [str(Path(sys.executable).with_name("jobrunner")), "enqueue", "--", "true"]
     imports = [sys.executable, "-c", "import typer, apsw"]
-    took = [(_cpu_ms(command), _cpu_ms(imports)) for _ in range(place.size(11, 2))]
+    took = [(_cpu_ms(command), _cpu_ms(imports)) for _ in range(place.size(15, 2))]
     commands, bare = zip(*took, strict=True)
     return {"command_cpu": statistics.median(commands), "imports_cpu": statistics.median(bare)}
 

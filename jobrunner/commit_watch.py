@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from jobrunner.database import Database
-from jobrunner.kernel import watch_changes
+from jobrunner.kernel import stop_watching, watch_changes
 
 POLL_SECONDS = 0.5
 """How often to look where nothing wakes us: the fallback behind inotify."""
@@ -42,7 +42,7 @@ class CommitWatch:
     def close(self) -> None:
         """Stop watching."""
         if self._descriptor is not None:
-            os.close(self._descriptor)
+            stop_watching(self._descriptor)
             self._descriptor = None
 
     @property

@@ -1,5 +1,6 @@
 """What the kernel offers beyond the standard library, and what stands in for it where it is missing."""
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -69,17 +70,37 @@ class OwnEnvironment:
             ctypes.memmove(self._address, value.encode(), self._length)
 
 
+_idle_watchers: list[int] = []
+_watches: dict[int, int] = {}
+# A child shares its parent's watchers, and would take events away from it.
+os.register_at_fork(after_in_child=_idle_watchers.clear)
+
+
 def watch_changes(path: Path) -> int | None:
     """A descriptor that gets readable when the file is written to; None where there is no inotify, or no watch left."""
     if not is_linux:
         return None
-    descriptor = int(_libc.inotify_init1(_IN_FLAGS))
+    try:
+        descriptor = _idle_watchers.pop()
+    except IndexError:
+        descriptor = int(_libc.inotify_init1(_IN_FLAGS))
     if descriptor < 0:
         return None
-    if _libc.inotify_add_watch(descriptor, os.fsencode(path), _IN_MODIFY) < 0:
+    watch = _libc.inotify_add_watch(descriptor, os.fsencode(path), _IN_MODIFY)
+    if watch < 0:
         os.close(descriptor)
         return None
+    _watches[descriptor] = watch
     return descriptor
+
+
+def stop_watching(descriptor: int) -> None:
+    """Give back what `watch_changes` gave. It is kept for the next use: closing one blocks for some 10 ms."""
+    _libc.inotify_rm_watch(descriptor, _watches.pop(descriptor))
+    with contextlib.suppress(BlockingIOError):
+        while os.read(descriptor, 4096):
+            pass
+    _idle_watchers.append(descriptor)
 
 
 def boot_id() -> str:

@@ -1,6 +1,5 @@
 """One connection to the database file: open, query by name, transact. The only module that knows apsw."""
 
-import ctypes
 import os
 import threading
 import weakref
@@ -167,6 +166,8 @@ class Database:
     def after_fork_in_child(self) -> None:
         """In the child: go on, unless the fork was made in the middle of a transaction, which stays the parent's."""
         if self._connection is not None:
+            import ctypes  # 2 ms that no other use of a database needs
+
             # Never to be closed here, not even by the garbage collector: that would roll the parent's work back.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
             self._closed, self._connection, self._depth = True, None, 0

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from string import Formatter
 from typing import Any, TypedDict
 
 from jobrunner.errors import UsageError
@@ -156,6 +155,8 @@ def unique_key(template: str, named: Json) -> str:
 
 
 def _fields(template: str) -> list[tuple[str, str | None, str | None, str | None]]:
+    from string import Formatter  # 1 ms that only keys need
+
     try:
         return list(Formatter().parse(template))
     except ValueError as error:

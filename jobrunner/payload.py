@@ -61,12 +61,12 @@ def _no_constant(name: str) -> Json:
     raise ValueError(f"{name} is not JSON")
 
 
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+_STRING_OR_BRACKET = r'"(?:[^"\\]|\\.)*"|[\[\]{}]'  # compiled where it is first used, and then kept by re
 
 
 def _depth(text: str) -> int:
     depth = deepest = 0
-    for match in _STRING_OR_BRACKET.finditer(text):
+    for match in re.finditer(_STRING_OR_BRACKET, text):
         if match[0] in "[{":
             depth += 1
             deepest = max(deepest, depth)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from jobrunner.errors import UsageError
 
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d|w)\s*")
+_PART = r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d|w)\s*"  # compiled where it is first used, and then kept by re
 
 LONGEST_MS = 1000 * 365 * 86_400_000
 """A thousand years: moments that far off still fit into a row, and can be shown."""
@@ -47,7 +47,7 @@ def _parse(text: str) -> int:
     stripped = text.strip().lower()
     if re.fullmatch(r"\d+(\.\d+)?", stripped):
         return round(float(stripped) * 1000)
-    parts = list(_PART.finditer(stripped))
+    parts = list(re.finditer(_PART, stripped))
     if not stripped or "".join(part.group() for part in parts) != stripped:
         raise UsageError(f"{text!r} is not a duration: write it like 90s, 10m, 1h30m or 2d")
     return round(sum(float(part[1]) * _UNITS[part[2]] for part in parts))

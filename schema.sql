@@ -338,6 +338,7 @@ BEGIN
     DELETE FROM jr_result WHERE invocation = old.id AND new.status = 'pending';
     UPDATE jr_invocation
        SET status = 'pending', reason = 'retried by hand', attempt = 0, crashes = 0,
+           waiters = (SELECT count(*) FROM jr_edge WHERE awaited = old.id),
            cancel_at = NULL, finished_at = NULL, expires_at = NULL,
            changed_at = CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)
      WHERE id = old.id AND new.status = 'pending';

@@ -94,8 +94,10 @@ def claim(database: Database, runner: RunnerId, queues: Sequence[str], limit: in
     return take(database, runner, queues, limit).claimed
 
 
-def take(database: Database, runner: RunnerId, queues: Sequence[str], limit: int) -> Taken:
-    """`claim`, and tell of those that were over a limit which drops them."""
+def take(
+    database: Database, runner: RunnerId, queues: Sequence[str], limit: int, *, awaited_only: bool = False
+) -> Taken:
+    """`claim`, of all or of those that others wait for; and tell of those that were over a limit which drops them."""
     names = list(queues) or [row[0] for row in database.query("queues_with_pending")]
     claimed: list[Claimed] = []
     dropped = 0
@@ -103,7 +105,12 @@ def take(database: Database, runner: RunnerId, queues: Sequence[str], limit: int
         return Taken(claimed, dropped)
     while len(claimed) < limit:
         rows = database.query(
-            "claim", runner=runner, queues=json.dumps(names), limit=limit - len(claimed), now=now_ms()
+            "claim",
+            runner=runner,
+            queues=json.dumps(names),
+            limit=limit - len(claimed),
+            least_waiters=int(awaited_only),
+            now=now_ms(),
         )
         claimed += [Claimed(*row) for status, *row in rows if status == Status.RUNNING]
         dropped += sum(row[0] == Status.CANCELLED for row in rows)

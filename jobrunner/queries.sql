@@ -59,7 +59,7 @@ UPDATE jr_invocation
                 WHEN best.limit_drop THEN 'cancelled' ELSE 'blocked' END AS next
       FROM json_each(:queues) AS queue CROSS JOIN jr_invocation AS best
         ON best.id IN (SELECT id FROM jr_invocation
-                        WHERE status = 'pending' AND queue = queue.value
+                        WHERE status = 'pending' AND queue = queue.value AND waiters >= :least_waiters
                         ORDER BY waiters DESC, priority DESC, id LIMIT :limit)
      ORDER BY best.waiters DESC, best.priority DESC, best.id LIMIT :limit) AS picked
  WHERE jr_invocation.id = picked.id
@@ -218,7 +218,8 @@ SELECT id, claim FROM jr_invocation
 -- All budgets anew; the claim number goes on, since it is the fence.
 UPDATE jr_invocation
    SET status = 'pending', changed_at = :now, reason = :reason, attempt = 0, crashes = 0, cancel_at = NULL,
-       finished_at = NULL, expires_at = NULL, run_at = NULL, waiters = 0, hold = 0
+       finished_at = NULL, expires_at = NULL, run_at = NULL, hold = 0,
+       waiters = (SELECT count(*) FROM jr_edge WHERE awaited = jr_invocation.id)
  WHERE id IN (SELECT value FROM json_each(:ids))
    AND (status = 'failed' OR status = 'cancelled' OR status = 'expired' OR status = 'success' OR status = 'blocked'
         OR status = 'scheduled')

@@ -213,7 +213,8 @@ class BaseRunner(ABC):
 
     def _only_waits(self) -> bool:
         """Whether all that is left waits for what nobody here will do any more."""
-        return bool(self._running) and all(one.paused_at is not None for one in self._running.values())
+        may_go_on = self._recorder.has_more or not self._waiting.is_still
+        return bool(self._running) and not may_go_on and all(one.paused_at for one in self._running.values())
 
     def _heed_cancels(self) -> None:
         if not self._look_for_cancels:
@@ -298,6 +299,8 @@ class BaseRunner(ABC):
                     self._waiting.look_again()
                     self._look_for_cancels = True
                 waits = self._waiting.write(self._free_slots)
+                if waits.paused:
+                    self._intake.look_again()  # what they wait for may be taken now, even by a runner that ends
                 claimed = self._intake.take(self._slots_to_claim_for)
                 if self._intake.ended_some:
                     self._waiting.look_again()

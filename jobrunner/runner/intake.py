@@ -34,14 +34,14 @@ class Intake:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether as many were claimed as this runner was to do."""
+        """Whether as many were claimed as this runner was to do; from now on it takes only what others wait for."""
         return self._left == 0
 
     def room(self, free: int) -> int:
         """How many of the free slots may be filled now."""
         if time.monotonic() < self._not_before:
             return 0
-        return free if self._left is None else min(free, self._left)
+        return min(free, self._left) if self._left else free
 
     def wants(self, free: int) -> bool:
         """Whether `take` has something to do."""
@@ -56,11 +56,11 @@ class Intake:
         room = self.room(free)
         if room <= 0 or not self._may_be_pending:
             return []
-        claimed, dropped = broker.take(self._database, self._runner, self._queues, room)
+        claimed, dropped = broker.take(self._database, self._runner, self._queues, room, awaited_only=self.is_exhausted)
         self.ended_some |= dropped > 0
         self._may_be_pending = len(claimed) == room
         if self._left is not None:
-            self._left -= len(claimed)
+            self._left = max(0, self._left - len(claimed))
         return claimed
 
     def is_drained(self) -> bool:

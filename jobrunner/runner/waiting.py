@@ -92,6 +92,11 @@ class WaitingRoom:
         return bool(self._asking or may_look or (self._ready and free > 0) or self._overdue())
 
     @property
+    def is_still(self) -> bool:
+        """Whether nobody can be resumed as far as is known, and nobody asks."""
+        return not (self._asking or self._look or self._ready)
+
+    @property
     def next_moment(self) -> float | None:
         """When the first of them has waited long enough, or one may look again, on the monotonic clock."""
         waiting = (one for one in self._waiters.values() if one not in self._ready)

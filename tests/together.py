@@ -1,0 +1,315 @@
+"""Functions that the tests have done as jobs which have to do with one another: they wait, share places or processes."""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from jobrunner import JobRunnerError, current
+from tests.helpers.trace import marks
+from tests.helpers.waiting import until
+from tests.tasks import app, folder, mark
+
+# Those that wait for others
+
+
+def nest(depth: int) -> int:
+    """A chain: each waits for the next."""
+    mark("S")
+    return 0 if depth == 0 else 1 + int(app.enqueue("tests.together:nest", {"depth": depth - 1}).result())
+
+
+def family(widths: list[int]) -> int:
+    """A tree: each waits for `widths[0]` children, and so on; gives the number of leaves."""
+    mark("S")
+    if not widths:
+        return 1
+    children = [app.enqueue("tests.together:family", {"widths": widths[1:]}) for _ in range(widths[0])]
+    return sum(child.result() for child in app.wait(children))
+
+
+def wait_for(ids: list[int], timeout: float | None = None) -> list[Any]:
+    """Wait for all, then give their results; E marks that it went on."""
+    mark("S")
+    jobs = app.wait(ids, timeout)
+    mark("E")
+    return [job.result() for job in jobs]
+
+
+def wait_for_in_vain(ids: list[int], timeout: float | None = None) -> str:
+    """The error that comes instead of the results."""
+    try:
+        return f"no error: {wait_for(ids, timeout)}"
+    except JobRunnerError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+async def gather(ids: list[int]) -> list[Any]:
+    mark("S")
+    return await asyncio.gather(*(app.invocation(one).aresult() for one in ids))
+
+
+def wait_at_first_for(ids: list[int]) -> int:
+    """It waits for others the first time that it is claimed, and after that for nobody."""
+    mark("S")
+    if current().claim == 1:
+        app.wait(ids)
+    return current().claim
+
+
+def wait_then_for_ever(id: int) -> None:
+    app.wait([id])
+    while True:
+        threading.Event().wait(0.05)
+
+
+def catch_and_return(ids: list[int]) -> str:
+    """A job that is told to stop while it waits, and ends with a result all the same."""
+    import signal
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    mark("S")
+    try:
+        app.wait(ids)
+    except BaseException as error:  # noqa: BLE001 - a stubborn job
+        return type(error).__name__
+    return "waited"
+
+
+def wait_in_background(ids: list[int]) -> str:
+    """One thread of the job waits for others; the job itself does not, and ends."""
+    import contextvars
+
+    here = contextvars.copy_context()
+    threading.Thread(target=lambda: here.run(app.wait, ids), daemon=True).start()
+    mark("S")
+    until((folder() / "go").exists)
+    return "done"
+
+
+# Those that keep a place
+
+
+def keep_place(key: str, name: str | None = None) -> int:
+    """Keep it until the file is there, or for a moment; write down from when to when."""
+    began = time.monotonic()
+    mark("S")
+    if name is None:
+        threading.Event().wait(0.01)
+    else:
+        until((folder() / name).exists)
+    line = f"{key} {began} {time.monotonic()}\n"
+    descriptor = os.open(folder() / "places", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.write(descriptor, line.encode())
+    os.close(descriptor)
+    return current().claim
+
+
+@app.task(concurrency=1)
+def alone(n: int = 0, name: str | None = None) -> int:
+    keep_place("alone", name)
+    return n
+
+
+@app.task(concurrency=2)
+def two(name: str | None = None) -> None:
+    keep_place("two", name)
+
+
+@app.task(concurrency=1, concurrency_key="{account}")
+def by_account(account: str, n: int, name: str | None = None) -> int:
+    keep_place(account, name)
+    return n
+
+
+@app.task(concurrency=1, concurrency_key="{*}")
+def by_everything(account: str, n: int, name: str | None = None) -> None:
+    keep_place(f"{account}-{n}", name)
+
+
+@app.task(concurrency=1, concurrency_key="press")
+def on_the_press(name: str | None = None) -> None:
+    keep_place("press", name)
+
+
+@app.task(concurrency=1, concurrency_key="press")
+def on_the_press_too(name: str | None = None) -> None:
+    keep_place("press", name)
+
+
+@app.task(concurrency=1)
+def fail_alone(attempts: int) -> int:
+    keep_place("fail")
+    if current().attempt < attempts:
+        raise RuntimeError("once more")
+    return current().attempt
+
+
+@app.task(concurrency=1, concurrency_key="press")
+def press_and_wait(ids: list[int]) -> str:
+    """It keeps the press while it waits for others."""
+    return wait_for_in_vain(ids)
+
+
+@app.task(concurrency=1, concurrency_key="ink")
+def ink_and_wait(ids: list[int]) -> str:
+    """It keeps the ink while it waits for others."""
+    return wait_for_in_vain(ids)
+
+
+@app.task(concurrency=1, concurrency_key="ink")
+def use_ink() -> str:
+    mark("S")
+    return "ink"
+
+
+# Those that share a process
+
+
+def where(name: str | None = None) -> list[int]:
+    """The process and thread that did it, once the file is there."""
+    mark("S")
+    if name is not None:
+        until((folder() / name).exists)
+    return [os.getpid(), threading.get_ident()]
+
+
+def say_in_many_ways(word: str, times: int) -> None:
+    import logging
+
+    # As in real life: configured by the first that comes, in a process that all share.
+    logging.basicConfig(level=logging.INFO, format="log:%(message)s")
+    for n in range(times):
+        print(f"print:{word}:{n}")  # noqa: T201 - it is what most people use
+        logging.getLogger("shop").info("%s:%d", word, n)
+        sys.stdout.buffer.write(f"bytes:{word}:{n}\n".encode())
+        sys.stdout.buffer.flush()
+        sys.stderr.write(f"error:{word}:{n}\n")
+        if n % 10 == 0:
+            threading.Event().wait(0.001)
+
+
+def write_bytes(numbers: list[list[int]]) -> None:
+    for some in numbers:
+        sys.stdout.buffer.write(bytes(some))
+
+
+def print_long(characters: int) -> None:
+    print("é" * characters)  # noqa: T201
+
+
+def deaf(name: str | None = None) -> str:
+    """It hears nothing of exceptions that are raised in its thread: it is inside C code."""
+    mark("S")
+    ctypes.CDLL(None).sleep(1000) if name is None else until((folder() / name).exists)
+    return "heard"
+
+
+def polite(name: str | None = None) -> str:
+    """It can be interrupted at any moment, and tidies up."""
+    mark("S")
+    try:
+        while name is None or not (folder() / name).exists():
+            threading.Event().wait(0.01)
+    finally:
+        mark("T")
+    return "done"
+
+
+def ask_while_interrupted() -> list[Any]:
+    """Asks its runner again and again, also after it was told to stop: every answer must belong to its question."""
+    mark("S")
+    wrong: list[Any] = []
+
+    def ask(times: int) -> None:
+        for n in range(times):
+            got = current().cache.setdefault(f"{current().id}-{n}", n)
+            if got != n:
+                wrong.append((n, got))
+
+    with contextlib.suppress(BaseException):
+        ask(10_000_000)
+    ask(50)
+    return wrong
+
+
+def exit_with_neighbours(neighbours: int) -> None:
+    """End the whole process, once it has neighbours, or after its last chance is given to it alone."""
+    mark("X")
+    if current().claim < 3:
+        until(lambda: len(marks(folder())) >= current().claim * neighbours)
+    os._exit(7)
+
+
+def fork_and_return() -> int:
+    """A job that forks and forgets to end the child; gives the pid of the parent."""
+    parent = os.getpid()
+    child = os.fork()
+    if child:
+        mark("F", child)
+    return parent
+
+
+def grow(megabytes: int) -> int:
+    KEPT.append(bytearray(os.urandom(1 << 20) * megabytes))
+    return os.getpid()
+
+
+KEPT: list[bytearray] = []
+
+
+def tell_folder_and_environment() -> list[str | None]:
+    return [str(Path.cwd()), os.environ.get("COLOUR"), os.environ.get("JOBRUNNER_JOB")]
+
+
+# The cache
+
+
+def count_in_cache(times: int) -> int:
+    return max(int(current().cache.add("count")) for _ in range(times))
+
+
+def use_cache() -> list[Any]:
+    cache = current().cache
+    cache["list"] = [1, "é", None, {"a": True}]
+    return [
+        cache["list"],
+        cache.get("nothing"),
+        cache.get("nothing", 3),
+        cache.setdefault("first", "mine"),
+        cache.setdefault("first", "yours"),
+        cache.add("sum", 2),
+        cache.add("sum", 0.5),
+        cache.delete("sum"),
+        cache.delete("sum"),
+    ]
+
+
+def misuse_cache(what: str) -> str:
+    cache = current().cache
+    try:
+        if what == "missing":
+            return str(cache["missing"])
+        if what == "object":
+            cache["object"] = {1, 2}
+        elif what == "text":
+            cache["text"] = "x"
+            cache.add("text")
+        elif what == "amount":
+            cache.add("amount", "x")  # type: ignore[arg-type]
+        elif what == "name":
+            cache.set(7, 7)  # type: ignore[arg-type]
+        elif what == "large":
+            cache["large"] = "x" * 2_000_000
+        elif what == "many":
+            for n in range(20_000):
+                cache[f"{n}"] = n
+    except (JobRunnerError, KeyError, TypeError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "no error"

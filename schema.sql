@@ -296,6 +296,10 @@ BEGIN
        AND new.args IS NOT NULL
        AND (json_type(new.args) <> 'array'
             OR EXISTS (SELECT 1 FROM json_each(new.args) AS each WHERE each.type <> 'text'));
+    -- SQLite reads most of what is not UTF-8 as U+FFFD; nobody could read such a row.
+    SELECT RAISE(ABORT, 'a text of the job is not UTF-8: set the terminal to UTF-8')
+     WHERE new.task || coalesce(new.args, '') || coalesce(new.label, '') || coalesce(new.queue, '')
+           GLOB '*' || char(65533) || '*';
     SELECT RAISE(ABORT, 'a new job is pending: leave status out, and give run_at to have it done later')
      WHERE coalesce(new.status, 'pending') <> 'pending';
     SELECT RAISE(ABORT, 'run_at must be a time that SQLite understands, as in ''2030-01-31 18:00''')
@@ -339,7 +343,7 @@ BEGIN
     UPDATE jr_invocation
        SET status = 'pending', reason = 'retried by hand', attempt = 0, crashes = 0,
            waiters = (SELECT count(*) FROM jr_edge WHERE awaited = old.id),
-           cancel_at = NULL, finished_at = NULL, expires_at = NULL,
+           cancel_at = NULL, finished_at = NULL, expires_at = NULL, run_at = NULL, hold = 0, waiters = 0,
            changed_at = CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)
      WHERE id = old.id AND new.status = 'pending';
 END;

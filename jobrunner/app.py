@@ -146,10 +146,10 @@ class App:
     def run(self, runner: str = "process", **settings: Any) -> None:
         """Do the work until TERM or INT; what `jobrunner run` calls. `settings` are those of `RunSettings`."""
         from jobrunner.runner.registry import load_runner
-        from jobrunner.runner.settings import RunSettings
 
         self.close()  # a runner's processes are started with no database open
-        load_runner(runner)(RunSettings(database=find_database(self._named), relaxed=self._relaxed, **settings)).run()
+        kind = load_runner(runner)
+        kind(kind.parse_args({"database": find_database(self._named), "relaxed": self._relaxed, **settings})).run()
 
     @contextlib.contextmanager
     def inline(self) -> Iterator[None]:

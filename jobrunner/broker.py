@@ -98,7 +98,7 @@ def take(
     database: Database, runner: RunnerId, queues: Sequence[str], limit: int, *, awaited_only: bool = False
 ) -> Taken:
     """`claim`, of all or of those that others wait for; and tell of those that were over a limit which drops them."""
-    names = list(queues) or [row[0] for row in database.query("queues_with_pending")]
+    names = list(dict.fromkeys(queues)) or [row[0] for row in database.query("queues_with_pending")]
     claimed: list[Claimed] = []
     dropped = 0
     if not names:

@@ -57,6 +57,8 @@ _VERBS: dict[str, Callable[..., Json]] = {
     "delete": SharedCache._delete,
 }
 
+_MISSING = ["jobrunner", "there is no such entry"]
+
 
 class Cache:
     """What a job sees of it: `current().cache`. Values are JSON; there is no order and no length."""
@@ -84,10 +86,12 @@ class Cache:
         """Forget a value; False where there was none."""
         return bool(self._call("delete", name))
 
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.get(name, _MISSING) != _MISSING
+
     def __getitem__(self, name: str) -> Any:
-        missing = ["jobrunner", "missing"]
-        found = self.get(name, missing)
-        if found == missing:
+        found = self.get(name, _MISSING)
+        if found == _MISSING:
             raise KeyError(name)
         return found
 

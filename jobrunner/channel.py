@@ -101,11 +101,13 @@ class Channel:
         """Whether `flush` has something left to do when the socket takes more."""
         return bool(self._outgoing)
 
-    def read(self) -> Iterator[Message]:
-        """The messages that are there now; ChannelClosed after the last one."""
+    def read(self, *, to_the_end: bool = False) -> Iterator[Message]:
+        """The messages that are there now, `to_the_end` however many; ChannelClosed after the last one."""
         is_open = True
         with contextlib.suppress(BlockingIOError):
             is_open = self._fill(socket.MSG_DONTWAIT)
+            while is_open and to_the_end:
+                is_open = self._fill(socket.MSG_DONTWAIT)
         while (message := self._next()) is not None:
             yield message
         if not is_open:

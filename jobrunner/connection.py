@@ -84,6 +84,8 @@ def told(path: Path) -> Iterator[None]:
         raise UsageError(str(error)) from error
     except UnicodeEncodeError as error:
         raise NotSerializable("a text contains a lone surrogate, which cannot be kept") from error
+    except UnicodeDecodeError as error:
+        raise DatabaseBroken(f"{path}: a text in it is not UTF-8, and cannot be read: {error}") from error
     except OverflowError as error:
         raise UsageError("a number is larger than 64 bits, and cannot be kept") from error
 

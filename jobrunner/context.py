@@ -33,6 +33,7 @@ class ProcessLink:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._asking = threading.Lock()
+        self._owed = 0
 
     def send(self, *message: Json) -> None:
         """Say something that needs no answer."""
@@ -42,7 +43,13 @@ class ProcessLink:
         """One question at a time, whichever of the job's threads asks."""
         with self._asking:
             self._channel.send("ask", verb, facts)
-            return self._channel.receive()
+            self._owed += 1
+            while True:
+                answer = self._channel.receive()
+                self._owed -= 1
+                # An exception may have made the job turn away from an earlier question, whose answer comes first.
+                if self._owed == 0:
+                    return answer
 
 
 class Current:

@@ -1,4 +1,4 @@
-"""One connection to the database file: open, query by name, transact. The only module that knows apsw."""
+"""One connection to the database file: open, query by name, transact. With `connection`, all that knows apsw."""
 
 import os
 import threading
@@ -14,7 +14,7 @@ import apsw
 from jobrunner import sql
 from jobrunner.connection import Patience, connect, told
 from jobrunner.database_file import check_file, make_file
-from jobrunner.errors import ForeignDatabase, JobRunnerError
+from jobrunner.errors import DatabaseBroken, DatabaseBusy, ForeignDatabase, JobRunnerError, NotBegun
 
 APPLICATION_ID = 1785884274
 SCHEMA_VERSION = 1
@@ -96,8 +96,7 @@ class Database:
         """BEGIN IMMEDIATE to COMMIT; inside another one a savepoint, so that a part can fail alone."""
         with self._lock:
             begin, end, undo = _BORDERS[self._depth > 0]
-            with told(self.path):
-                self._mine().execute(begin)
+            self._begin(begin)
             self._depth += 1
             try:
                 yield
@@ -108,6 +107,13 @@ class Database:
                 raise
             finally:
                 self._depth -= 1
+
+    def _begin(self, begin: str) -> None:
+        try:
+            with told(self.path):
+                self._mine().execute(begin)
+        except DatabaseBusy as error:
+            raise NotBegun(str(error)) from error
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -188,6 +194,14 @@ class Database:
             )
         else:
             migrate(self, version, SCHEMA_VERSION, sql.migrations())
+            self._insist_on_wal()
+
+    def _insist_on_wal(self) -> None:
+        # A copy made by VACUUM INTO, say, is none; in another mode a commit may be refused after all was done.
+        with told(self.path):
+            mode = self._mine().pragma("journal_mode", "wal")
+        if mode != "wal":
+            raise DatabaseBroken(f"{self.path} cannot be put into WAL mode: is it on a network share?")
 
     def _create_schema(self) -> None:
         text = sql.schema()

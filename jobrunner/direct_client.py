@@ -89,7 +89,7 @@ class DirectClient:
             while unfinished:
                 left = 3600.0 if deadline is None else deadline - time.monotonic()
                 if left <= 0:
-                    raise WaitTimeout(timeout or 0, unfinished)
+                    raise WaitTimeout(timeout or 0, self._all_unfinished(unfinished))
                 watch.wait(left)
                 unfinished = self._skip_final(unfinished)
         return self.states(ids)
@@ -102,7 +102,7 @@ class DirectClient:
         sleep = _FIRST_SLEEP
         while unfinished := self._skip_final(list(ids)):
             if deadline is not None and time.monotonic() >= deadline:
-                raise WaitTimeout(timeout or 0, unfinished)
+                raise WaitTimeout(timeout or 0, self._all_unfinished(unfinished))
             await asyncio.sleep(sleep)
             sleep = min(sleep * 1.5, _LONGEST_SLEEP)
 
@@ -118,6 +118,9 @@ class DirectClient:
                 if is_final:
                     return
                 watch.wait(3600.0)
+
+    def _all_unfinished(self, ids: list[int]) -> list[int]:
+        return [state.id for state in self.states(ids) if not state.status.is_final]
 
     def _skip_final(self, ids: list[int]) -> list[int]:
         """The ids from the first unfinished one on."""

@@ -140,6 +140,10 @@ class DatabaseBusy(JobRunnerError):
     exit_code = 75
 
 
+class NotBegun(DatabaseBusy):
+    """The write lock could not be had, and so nothing was begun."""
+
+
 class NotAllowed(JobRunnerError):
     """The file's owner or mode forbids the use, or would let others run code as you."""
 

@@ -3,7 +3,6 @@
 import importlib
 import inspect
 import json
-import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -112,6 +111,6 @@ def load_args(text: str) -> Json:
     return json.loads(text)
 
 
-def imported_quietly(module_name: str, before: frozenset[str]) -> bool:
-    """Whether doing the job imported its module here, and without starting a thread: then the template may, too."""
-    return module_name not in before and module_name in sys.modules and threading.active_count() == 1
+def is_quiet() -> bool:
+    """Whether this process has one thread only: one that an import started would be missing in a fork."""
+    return threading.active_count() == 1

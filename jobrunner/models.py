@@ -12,7 +12,7 @@ Json = Any
 Kind = Literal["function", "command", "shell"]
 OverLimit = Literal["block", "drop"]
 IfExists = Literal["skip", "replace", "error"]
-StopReason = Literal["timeout", "cancel", "shutdown", "not_started"]
+StopReason = Literal["timeout", "cancel", "shutdown", "not_started", "neighbour"]
 
 UNDELIVERED = 76
 """Exit code of a worker that could not tell its outcome (EX_PROTOCOL in sysexits.h)."""

@@ -137,7 +137,7 @@ def limit_key(task: str, template: str | None, named: Json) -> str:
         return task
     if "{" not in template:
         return template
-    everything = json.dumps(named, sort_keys=True, ensure_ascii=False)
+    everything = json.dumps(named, sort_keys=True, ensure_ascii=False, default=repr)
     return f"{task} " + everything.join(unique_key(part, named) for part in template.split("{*}"))
 
 

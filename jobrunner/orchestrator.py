@@ -44,6 +44,7 @@ class Verdict(NamedTuple):
 _INTERRUPTIONS: dict[StopReason, str] = {
     "shutdown": "its runner was stopped",
     "not_started": "its process could not be started",
+    "neighbour": "its process had to be ended for another job in it",
 }
 
 
@@ -127,6 +128,8 @@ def record(database: Database, ended: Ended, runner: RunnerId) -> Verdict | None
         ):
             return None
         drop_edges(database, ended.claimed.id)
+        if verdict.status in (Status.PENDING, Status.SCHEDULED):
+            database.query("heed_cancel", id=ended.claimed.id, claim=ended.claimed.claim, now=now_ms())
         if ended.claimed.limit_key is not None:
             database.query("unblock", key=ended.claimed.limit_key, now=now_ms())
         if verdict.status is Status.SUCCESS and ended.outcome and ended.outcome.result not in (None, "null"):
@@ -180,8 +183,10 @@ def pause(database: Database, claimed: Claimed, awaited: Sequence[int]) -> None:
 
 def resume(database: Database, claimed: Claimed) -> bool:
     """It goes on; False where it had been given up."""
+    if database.change("resume", id=claimed.id, claim=claimed.claim, now=now_ms()) != 1:
+        return False
     drop_edges(database, claimed.id)
-    return database.change("resume", id=claimed.id, claim=claimed.claim, now=now_ms()) == 1
+    return True
 
 
 def drop_edges(database: Database, waiter: int) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from jobrunner.errors import UsageError
 from jobrunner.models import Failure, Json
-from jobrunner.times import Duration, duration_ms
+from jobrunner.times import LONGEST_MS, Duration, duration_ms
 
 Backoff = Literal["constant", "exponential"]
 OnCrash = Literal["retry", "fail"]
@@ -100,8 +100,8 @@ class Policy:
 
     def __post_init__(self) -> None:
         timeout: object = self.timeout_ms
-        if timeout is not None and (not isinstance(timeout, int) or timeout <= 0):
-            raise UsageError("a timeout must be longer than nothing")
+        if timeout is not None and (not isinstance(timeout, int) or not 0 < timeout <= LONGEST_MS):
+            raise UsageError("a timeout must be longer than nothing, and at most a thousand years")
         if self.on_crash not in (None, "retry", "fail"):
             raise UsageError(f"on_crash is 'retry' or 'fail', not {self.on_crash!r}")
         cwd: object = self.cwd
@@ -135,7 +135,7 @@ class Policy:
                 cwd=facts.get("cwd"),
                 env=facts.get("env", {}),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
             raise UsageError(f"the policy cannot be read: {error!r}") from error
 
     def or_else(self, declared: "Policy") -> "Policy":

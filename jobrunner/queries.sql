@@ -138,6 +138,11 @@ UPDATE jr_invocation
    SET status = 'pending', changed_at = :now, reason = :reason, attempt = attempt - 1, crashes = crashes - :forgiven
  WHERE id = :id AND claim = :claim AND status = 'killed';
 
+-- name: heed_cancel
+-- Somebody asked for it to stop, and the attempt ended before its runner heard: it is not to be made again.
+UPDATE jr_invocation SET status = 'cancelled', changed_at = :now, finished_at = :now, reason = 'cancelled while it ran'
+ WHERE id = :id AND claim = :claim AND cancel_at IS NOT NULL AND (status = 'pending' OR status = 'scheduled');
+
 -- name: keep_policy
 UPDATE jr_invocation SET policy = :policy WHERE id = :id AND claim = :claim AND finished_at IS NULL;
 
@@ -153,7 +158,8 @@ VALUES (:id, :claim, :attempt, :runner, :pid, :started_at, :now, :outcome,
 
 -- name: put_output
 -- The attempt may have been given up in the meantime; its output is true all the same.
-INSERT INTO jr_output(invocation, claim, at, stream, data, cut) VALUES (?, ?, ?, ?, ?, ?);
+INSERT INTO jr_output(invocation, claim, at, stream, data, cut)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE EXISTS (SELECT 1 FROM jr_invocation WHERE id = ?1);
 
 -- name: put_progress
 INSERT INTO jr_progress(invocation, claim, at, fraction, message)
@@ -230,7 +236,11 @@ RETURNING id;
 SELECT holder.unique_key, holder.id
   FROM json_each(:ids) AS wanted JOIN jr_invocation AS old ON old.id = wanted.value
   JOIN jr_invocation AS holder ON holder.unique_key = old.unique_key AND holder.finished_at IS NULL
- WHERE old.finished_at IS NOT NULL AND holder.unique_key IS NOT NULL;
+ WHERE old.finished_at IS NOT NULL AND holder.unique_key IS NOT NULL
+UNION ALL
+SELECT unique_key, min(id) FROM jr_invocation
+ WHERE id IN (SELECT value FROM json_each(:ids)) AND finished_at IS NOT NULL AND unique_key IS NOT NULL
+ GROUP BY unique_key HAVING count(*) > 1;
 
 -- name: forget_results
 DELETE FROM jr_result WHERE invocation IN (SELECT value FROM json_each(:ids));
@@ -336,8 +346,7 @@ SELECT coalesce(changed_at, created_at) FROM jr_invocation
 SELECT id FROM jr_invocation WHERE status = 'pending'
 UNION ALL SELECT id FROM jr_invocation WHERE status = 'scheduled'
 UNION ALL SELECT id FROM jr_invocation WHERE status = 'blocked'
-UNION ALL SELECT id FROM jr_invocation WHERE status = 'running' OR status = 'paused' OR status = 'resumed'
- ORDER BY id;
+UNION ALL SELECT id FROM jr_invocation WHERE status = 'running' OR status = 'paused' OR status = 'resumed';
 
 -- name: started_counts
 SELECT runner, count(*) FROM jr_invocation

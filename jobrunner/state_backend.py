@@ -153,7 +153,7 @@ def find_ids(database: Database, wanted: Filter, limit: int = -1) -> list[Invoca
 
 def unfinished(database: Database) -> list[InvocationId]:
     """All jobs that are not final, oldest first."""
-    return [row[0] for row in database.query("all_unfinished")]
+    return sorted(row[0] for row in database.query("all_unfinished"))
 
 
 def waiting_since(database: Database) -> int | None:

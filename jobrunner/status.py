@@ -9,7 +9,7 @@ class Status(StrEnum):
     SCHEDULED = "scheduled"
     """Its time has not come: a delay, or a retry that waits."""
     BLOCKED = "blocked"
-    """Held by hand, or it waits for others."""
+    """Held by hand, or its concurrency limit is reached."""
     PENDING = "pending"
     """May be claimed."""
     RUNNING = "running"

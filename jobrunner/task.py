@@ -30,20 +30,22 @@ class Enqueuer(Generic[P, R]):
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Invocation[R]:
         """Queue a call with these arguments; TypeError where they do not fit the function."""
-        request = self._request(self._bind(args, kwargs))
+        request = self._request(args, kwargs)
         return Invocation(self._client, self._client().enqueue([request])[0])
 
     def enqueue_many(self, calls: Iterable[Mapping[str, Any]]) -> list[Invocation[R]]:
         """Queue a call for each mapping of arguments, in one transaction: all or nothing."""
-        requests = [self._request(self._bind((), call)) for call in calls]
+        requests = [self._request((), call) for call in calls]
         return [Invocation(self._client, one) for one in self._client().enqueue(requests)]
 
-    def _request(self, args: Json) -> Request:
-        return self._options.request(self.name, payload.dump(args, "arguments"), args)
-
-    def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Json:
+    def _request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request:
         signature = _signature(self.function)
         bound = signature.bind(*args, **kwargs)
+        arguments = self._as_json(signature, bound)
+        bound.apply_defaults()  # a key may name an argument that the call leaves to its default
+        return self._options.request(self.name, payload.dump(arguments, "arguments"), dict(bound.arguments))
+
+    def _as_json(self, signature: inspect.Signature, bound: inspect.BoundArguments) -> Json:
         named: dict[str, Any] = {}
         positional: list[Any] = []
         for name, value in bound.arguments.items():

@@ -7,20 +7,21 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import ClassVar
+from dataclasses import fields
+from typing import Any, ClassVar
 
 from jobrunner import broker, orchestrator, ownership, payload
 from jobrunner.cache import Cache, SharedCache
 from jobrunner.commit_watch import CommitWatch
 from jobrunner.database import Database
-from jobrunner.errors import DatabaseBusy, InvocationNotFound, UsageError
+from jobrunner.errors import InvocationNotFound, NotBegun, UsageError
 from jobrunner.models import Claimed, InvocationId, StopReason
 from jobrunner.ownership import RunnerLocks
 from jobrunner.policy import Policy
 from jobrunner.runner.capture import Capture
 from jobrunner.runner.intake import Intake
 from jobrunner.runner.recorder import Recorder, flush_moment
-from jobrunner.runner.registration import Registration
+from jobrunner.runner.registration import Introduction, Registration
 from jobrunner.runner.running import Running
 from jobrunner.runner.settings import RunSettings
 from jobrunner.runner.stop_signals import StopSignals
@@ -32,6 +33,7 @@ SHUTDOWN_GRACE = 1.0
 """Seconds between TERM and KILL when the runner stops; a job had the shutdown time before."""
 KILL_AGAIN_SECONDS = 1.0
 LOCK_SECONDS = 1.0
+LAST_WORD_SECONDS = 30.0
 PLACING_SECONDS = 10.0
 """What a busy machine may need to begin an attempt: its timeout runs from its beginning."""
 
@@ -43,8 +45,8 @@ class BaseRunner(ABC):
 
     mode: ClassVar[str]
 
-    def __init__(self, settings: RunSettings) -> None:
-        self.settings = settings
+    def __init__(self, conf: RunSettings) -> None:
+        self.conf = conf
         self.token = ownership.new_token()
         self.runner_cache = SharedCache()
         self._selector = selectors.DefaultSelector()
@@ -54,6 +56,14 @@ class BaseRunner(ABC):
         self._idle_since = time.monotonic()
         self._stop_at: float | None = None
 
+    @classmethod
+    def parse_args(cls, args: dict[str, Any]) -> RunSettings:
+        """The settings that `app.run(...)` was given for this runner; UsageError where one cannot be meant."""
+        known = {one.name for one in fields(RunSettings)}
+        if unknown := sorted(args.keys() - known):
+            raise UsageError(f"a runner has no setting {unknown[0]!r}: there are {', '.join(sorted(known))}")
+        return RunSettings(**args)
+
     def run(self) -> None:
         """Work until told to stop, or until there is nothing left where the settings say so."""
         with StopSignals() as self._signals, self._selector:
@@ -61,9 +71,9 @@ class BaseRunner(ABC):
                 self._on_start()  # starts the template: nothing is open yet
                 with (
                     Database(
-                        self.settings.database, create=True, relaxed=self.settings.relaxed, checkpoint_pages=1000
+                        self.conf.database, create=True, relaxed=self.conf.relaxed, checkpoint_pages=1000
                     ) as database,
-                    RunnerLocks(self.settings.database) as locks,
+                    RunnerLocks(self.conf.database) as locks,
                 ):
                     self._serve(database, locks)
             finally:
@@ -76,12 +86,14 @@ class BaseRunner(ABC):
 
     def _serve(self, database: Database, locks: RunnerLocks) -> None:
         self.database = database
+        self._registration = Registration(
+            database, locks, self.conf, Introduction(self.mode, self.max_parallel_slots, self.token)
+        )
         # A loop that waits long for the write lock would miss its deadlines: it tries again at the next turn.
         database.patience.seconds = LOCK_SECONDS
-        self._registration = Registration(database, locks, self.settings, self.mode, self.token)
-        self._intake = Intake(database, self._registration.id, self.settings)
+        self._intake = Intake(database, self._registration.id, self.conf)
         self._recorder = Recorder(database, self._registration.id, self.runner_cache)
-        self._waiting = WaitingRoom(database, self.settings.max_paused or default_max_paused())
+        self._waiting = WaitingRoom(database, self.conf.max_paused or default_max_paused())
         with CommitWatch(database) as self._watch:
             self._listen(self._signals.fileno(), lambda _: self._signals.drain())
             if self._watch.descriptor is not None:
@@ -89,9 +101,7 @@ class BaseRunner(ABC):
             log.info("runner %d: %d slots on %s", self._registration.id, self.max_parallel_slots, database.path)
             while (why := self._reason_to_end()) is None:
                 self.runner_loop_iteration()
-            self._on_stop_runner_loop()
-            self._registration.stop(why)
-            log.info("runner %d: %s", self._registration.id, why)
+            self._on_stop_runner_loop(why)
 
     def runner_loop_iteration(self) -> None:
         """One turn: hear, then one transaction for all that came in and all that can be claimed, then tell."""
@@ -155,8 +165,11 @@ class BaseRunner(ABC):
     def max_parallel_slots(self) -> int:
         """How many invocations at a time."""
 
-    def _on_stop_runner_loop(self) -> None:
-        """The loop has ended; nothing runs any more, and the database is still open."""
+    def _on_stop_runner_loop(self, why: str) -> None:
+        """The loop has ended, nothing runs any more, and the database is still open: say that this runner stopped."""
+        self.database.patience.seconds = LAST_WORD_SECONDS
+        self._registration.stop(why)
+        log.info("runner %d: %s", self._registration.id, why)
 
     # Hearing
 
@@ -196,16 +209,16 @@ class BaseRunner(ABC):
         yield self._stop_at
         yield self._intake.next_moment
         yield self._waiting.next_moment
-        if self.settings.max_idle is not None and not self._running:
-            yield self._idle_since + self.settings.max_idle
+        if self.conf.max_idle is not None and not self._running:
+            yield self._idle_since + self.conf.max_idle
 
     # Time and signals
 
     def _heed_signals(self) -> None:
         now = time.monotonic()
         if self._signals.count and self._stop_at is None:
-            self._stop_at = now + self.settings.shutdown_timeout
-            log.info("stopping: %d jobs have %g s to finish", len(self._running), self.settings.shutdown_timeout)
+            self._stop_at = now + self.conf.shutdown_timeout
+            log.info("stopping: %d jobs have %g s to finish", len(self._running), self.conf.shutdown_timeout)
         if self._stop_at is not None and (now >= self._stop_at or self._signals.count > 1 or self._only_waits()):
             self._stop_at = float("inf")
             for running in self._running.values():
@@ -224,7 +237,7 @@ class BaseRunner(ABC):
             for invocation_id, claim in self.database.query("cancel_requests", runner=self._registration.id):
                 running = self._running.get(invocation_id)
                 if running is not None and running.claimed.claim == claim:
-                    self._stop(running, "cancel", self.settings.kill_grace)
+                    self._stop(running, "cancel", self.conf.kill_grace)
 
     def _enforce_deadlines(self) -> None:
         now = time.monotonic()
@@ -235,7 +248,7 @@ class BaseRunner(ABC):
                 running.kill_at = now + KILL_AGAIN_SECONDS  # told again until it is gone
                 self._signal(running, signal.SIGKILL)
             else:
-                self._stop(running, "timeout", self.settings.kill_grace)
+                self._stop(running, "timeout", self.conf.kill_grace)
 
     def _stop(self, running: Running, why: StopReason, grace: float) -> None:
         if running.stopped is None:
@@ -272,19 +285,18 @@ class BaseRunner(ABC):
 
     # The transaction
 
-    @property
-    def _free_slots(self) -> int:
-        # A paused job holds none.
+    def _reclaim_available_slots(self) -> int:
+        """How many more may be done now: what has ended is out of the way by now, and who is paused holds no slot."""
         return self.max_parallel_slots - sum(one.paused_at is None for one in self._running.values())
 
     @property
     def _slots_to_claim_for(self) -> int:
-        return 0 if self._stop_at is not None else self._free_slots
+        return 0 if self._stop_at is not None else self._reclaim_available_slots()
 
     def _wants_transaction(self) -> bool:
         return (
             self._recorder.wants(self._running.values())
-            or self._waiting.wants(self._free_slots)
+            or self._waiting.wants(self._reclaim_available_slots())
             or self._intake.wants(self._slots_to_claim_for)
             or self._has_news()
         )
@@ -298,7 +310,7 @@ class BaseRunner(ABC):
                     self._intake.look_again()
                     self._waiting.look_again()
                     self._look_for_cancels = True
-                waits = self._waiting.write(self._free_slots)
+                waits = self._waiting.write(self._reclaim_available_slots())
                 if waits.paused:
                     self._intake.look_again()  # what they wait for may be taken now, even by a runner that ends
                 claimed = self._intake.take(self._slots_to_claim_for)
@@ -314,7 +326,7 @@ class BaseRunner(ABC):
         """Where another program keeps the write lock: say so, and try again at the next turn. Nothing was begun."""
         try:
             yield
-        except DatabaseBusy as error:
+        except NotBegun as error:
             log.warning("%s; trying again", error)
 
     # Placing
@@ -326,11 +338,12 @@ class BaseRunner(ABC):
                 self._try_to_start(running)
 
     def _admit(self, claimed: Claimed) -> Running | None:
-        capture = Capture(self.settings.output_limit)
+        capture = Capture(self.conf.output_limit)
         try:
             if claimed.args is None:
                 claimed = claimed._replace(args=broker.argument(self.database, claimed.id))
-                payload.check(claimed.args or "", len((claimed.args or "").encode()), "arguments")
+            text = claimed.args or ""
+            payload.check(text, len(text.encode()), "arguments")  # rows can be written by hand
             running = Running(claimed, Policy.from_json(claimed.policy), capture)
         except (UsageError, InvocationNotFound) as error:
             bad = orchestrator.unreadable(claimed, error)
@@ -368,13 +381,13 @@ class BaseRunner(ABC):
         if self._stop_at is not None:
             return "stopped by a signal"
         if self._intake.is_exhausted:
-            return f"done: {self.settings.max_jobs} jobs"
-        if self.settings.max_idle is not None and self._is_idle():
-            return f"idle for {self.settings.max_idle:g} s"
-        if self.settings.drain and self._intake.is_drained():
+            return f"done: {self.conf.max_jobs} jobs"
+        if self.conf.max_idle is not None and self._is_idle():
+            return f"idle for {self.conf.max_idle:g} s"
+        if self.conf.drain and self._intake.is_drained():
             return "drained"
         return None
 
     def _is_idle(self) -> bool:
-        waited = time.monotonic() - self._idle_since >= (self.settings.max_idle or 0)
+        waited = time.monotonic() - self._idle_since >= (self.conf.max_idle or 0)
         return waited and not self._intake.wants(self._slots_to_claim_for)

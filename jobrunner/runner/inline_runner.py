@@ -13,7 +13,7 @@ from jobrunner.models import Claimed, Exit, Failure, Outcome
 from jobrunner.orchestrator import Ended
 from jobrunner.ownership import RunnerLocks
 from jobrunner.policy import Policy
-from jobrunner.runner.registration import Registration
+from jobrunner.runner.registration import Introduction, Registration
 from jobrunner.runner.settings import RunSettings
 from jobrunner.times import now_ms
 
@@ -23,7 +23,7 @@ def drain(database: Database, queues: Sequence[str] = ()) -> int:
     done = 0
     settings = RunSettings(database.path, tuple(queues), jobs=1)
     with RunnerLocks(database.path) as locks:
-        registration = Registration(database, locks, settings, "inline", ownership.new_token())
+        registration = Registration(database, locks, settings, Introduction("inline", 1, ownership.new_token()))
         while claimed := _claim(database, registration, queues):
             ended = _do(database, claimed)
             orchestrator.record(database, ended, registration.id)

@@ -1,9 +1,9 @@
 """What a worker may say to its runner, checked: its memory is the job's, and the job may have written anything."""
 
-import json
 import math
 from typing import NamedTuple
 
+from jobrunner import payload
 from jobrunner.channel import Message
 from jobrunner.errors import JobRunnerError
 from jobrunner.models import Failure, InvocationId, Json, Outcome
@@ -32,7 +32,7 @@ class Wrote(NamedTuple):
     """Output of a job in a thread."""
 
     stream: str
-    text: str
+    data: bytes
 
 
 class Asks(NamedTuple):
@@ -81,7 +81,7 @@ def _parse(message: Message) -> Said:
         case ["began"]:
             return Began()
         case ["output", "stdout" | "stderr" as stream, str(text)]:
-            return Wrote(stream, _clean(text))
+            return Wrote(stream, _bytes(text))
         case ["ask", "wait", [list(ids), int() | float() | None as timeout]]:
             return Waits([InvocationId(int(one)) for one in ids], _patience(timeout))
         case ["ask", str(verb), list(facts)]:
@@ -98,7 +98,7 @@ def _parse(message: Message) -> Said:
 def _outcome(result: Json, failure: Json) -> Outcome:
     match result, failure:
         case str(), None:
-            json.loads(result)
+            payload.load(result, "result")
             return Outcome(result)
         case None, [str(kind), str(text), str() | None as trace, list(types)]:
             return Outcome(failure=Failure(_clean(kind), _clean(text), trace and _clean(trace), tuple(map(str, types))))
@@ -116,6 +116,11 @@ def _cpu_ms(measured: list[Json]) -> int | None:
 
 def _clean(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _bytes(text: str) -> bytes:
+    # A stream of bytes that are not UTF-8 comes as text with lone surrogates of this kind; of others there are none.
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _is_fraction(number: float | None) -> bool:

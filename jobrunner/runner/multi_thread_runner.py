@@ -14,12 +14,18 @@ import psutil
 
 from jobrunner import state_backend
 from jobrunner.models import Exit, Process
+from jobrunner.policy import CRASH_BUDGET
 from jobrunner.runner.running import Running
 from jobrunner.runner.settings import RunSettings
 from jobrunner.runner.template_runner import TemplateRunner
+from jobrunner.runner.thread_runner import thread_runner_process_main
 from jobrunner.runner.worker_process import PoolWorker, WorkerProcess
 from jobrunner.times import now_ms
 
+__all__ = ["MultiThreadRunner", "ProcessState", "ProcessStatus", "thread_runner_process_main"]
+
+MANY_WAITING = 100
+"""So many threads of a process that wait for results are worth a warning."""
 _MEMORY_SECONDS = 1.0
 _NEWS_SECONDS = 0.1
 
@@ -50,8 +56,13 @@ class MultiThreadRunner(TemplateRunner):
 
     mode = "thread"
 
-    def __init__(self, settings: RunSettings) -> None:
-        super().__init__(settings)
+    WAITING_FOR_RESULTS_WARNING = (
+        "%d threads of process %d wait for results, and each keeps its stack and what its job holds: "
+        "jobs that wait so much are better done by a runner with --mode process, which stops them meanwhile"
+    )
+
+    def __init__(self, conf: RunSettings) -> None:
+        super().__init__(conf)
         self.shared_status: dict[int, ProcessStatus] = {}
         self._memory_at = 0.0
         self._told: list[tuple[int, ProcessStatus]] = []
@@ -60,7 +71,12 @@ class MultiThreadRunner(TemplateRunner):
     @property
     def max_parallel_slots(self) -> int:
         """How many invocations at a time: processes times threads."""
-        return self.settings.jobs * self.settings.threads
+        return self.max_processes * self.conf.threads
+
+    @property
+    def max_processes(self) -> int:
+        """How many processes take work at a time; those that only finish what they have are not counted."""
+        return self.conf.jobs
 
     @property
     def processes(self) -> dict[int, PoolWorker]:
@@ -70,6 +86,7 @@ class MultiThreadRunner(TemplateRunner):
     # Scaling
 
     def _tend(self) -> None:
+        self._cleanup_dead_processes()
         self._update_status()
         self._scale_up_processes()
         self._terminate_idle_processes()
@@ -82,8 +99,15 @@ class MultiThreadRunner(TemplateRunner):
             before = self.shared_status.get(key)
             since = before.last_update if before is not None and before.state is state else now
             self.shared_status[key] = ProcessStatus(since, pool.active, state)
+
+    def _cleanup_dead_processes(self) -> None:
+        """Forget the state of processes that are gone; their jobs were given back when the template told of it."""
         for key in self.shared_status.keys() - self.processes.keys():
-            del self.shared_status[key]
+            self._safe_remove_shared_state(key)
+
+    def _safe_remove_shared_state(self, key: int) -> None:
+        """Forget the state of a process, if any is known."""
+        self.shared_status.pop(key, None)
 
     def _has_news(self) -> bool:
         is_time = time.monotonic() - self._told_at >= _NEWS_SECONDS
@@ -115,31 +139,31 @@ class MultiThreadRunner(TemplateRunner):
 
     def _scale_up_processes(self) -> None:
         """Keep the least number of processes; more are started where work is placed and no thread is free."""
-        wanted = self.settings.jobs if self.settings.enforce_max_processes else self.settings.min_processes
         if not self._is_stopping:
-            for _ in range(wanted - self._serving):
+            for _ in range(self._least_processes - self._serving):
                 self._spawn_thread_runner_process()
 
     def _terminate_idle_processes(self) -> None:
         """End what has been idle for too long, never below the least number."""
         now = time.monotonic()
-        least = self.settings.jobs if self.settings.enforce_max_processes else self.settings.min_processes
         for key, pool in self.processes.items():
-            status = self.shared_status.get(key)
-            is_idle = status is not None and status.is_idle(now, self.settings.idle_timeout)
-            if is_idle and not pool.retiring and not pool.held and self._serving > least:
+            is_idle = not pool.held and self.shared_status[key].is_idle(now, self.conf.idle_timeout)
+            if is_idle and not pool.retiring and self._serving > self._least_processes:
                 self._retire(pool, "idle")
+
+    @property
+    def _least_processes(self) -> int:
+        return self.max_processes if self.conf.enforce_max_processes else self.conf.min_processes
 
     def _recycle_processes(self) -> None:
         """Retire those that have done enough, or grown too large; end them when their last job is over."""
         now = time.monotonic()
-        weigh = self.settings.max_memory is not None and now - self._memory_at >= _MEMORY_SECONDS
+        weigh = self.conf.max_memory is not None and now - self._memory_at >= _MEMORY_SECONDS
         self._memory_at = now if weigh else self._memory_at
         for pool in self.processes.values():
-            most = self.settings.max_tasks_per_child
-            if not pool.retiring and most is not None and pool.done + len(pool.held) >= most:
-                self._retire(pool, f"{most} jobs done")
-            if weigh and not pool.retiring and _resident(pool.pid) > (self.settings.max_memory or 0):
+            if not pool.retiring and pool.is_used_up:
+                self._retire(pool, f"{pool.most} jobs are enough")
+            if weigh and not pool.retiring and _resident(pool.pid) > (self.conf.max_memory or 0):
                 self._retire(pool, "its memory is above the limit")
 
     def _retire(self, pool: PoolWorker, why: str) -> None:
@@ -158,7 +182,7 @@ class MultiThreadRunner(TemplateRunner):
     # Placing
 
     def _start(self, running: Running) -> None:
-        if running.claimed.kind != "function":
+        if _needs_its_own_process(running):
             self._start_process(running)
             return
         pool = self._pool_with_room() or self._spawn_thread_runner_process()
@@ -171,8 +195,8 @@ class MultiThreadRunner(TemplateRunner):
         return max(having_room, key=lambda pool: pool.active, default=None)
 
     def _spawn_thread_runner_process(self) -> PoolWorker:
-        pool = PoolWorker(self._next_key, self.settings.threads)
-        self._spawn(pool, "pool", self.settings.threads)
+        pool = PoolWorker(self._next_key, self.conf.threads, self.conf.max_tasks_per_child)
+        self._spawn(pool, "pool", self.conf.threads)
         return pool
 
     def _delivered(self, worker: WorkerProcess, running: Running, cpu_ms: int | None) -> None:
@@ -198,7 +222,9 @@ class MultiThreadRunner(TemplateRunner):
             self._tell(pool, "interrupt", running.claimed.id, running.claimed.claim)
         if number == signal.SIGKILL:
             pool.retiring = True
-            if all(one.stopped is not None for one in pool.held.values()):
+            if all(one.stopped is not None or one.paused_at is not None for one in pool.held.values()):
+                for one in pool.held.values():
+                    one.stopped = one.stopped or "neighbour"
                 self._signal_process(pool, signal.SIGKILL)
 
     def _pause_waiting_process(self, running: Running) -> None:
@@ -209,10 +235,22 @@ class MultiThreadRunner(TemplateRunner):
         elif worker.grown < worker.threads + len(worker.held) - worker.active:
             worker.grown += 1
             self._tell(worker, "more")
+            if worker.grown == worker.threads + MANY_WAITING:
+                log.warning(self.WAITING_FOR_RESULTS_WARNING, MANY_WAITING, worker.pid)
 
     def _resume_waiting_process(self, running: Running) -> None:
         if not isinstance(self._worker_of(running), PoolWorker):
             self._signal(running, signal.SIGCONT)
+
+
+def _needs_its_own_process(running: Running) -> bool:
+    """Programs; what has a folder or an environment of its own; and who crashed so often that it is its last chance.
+
+    When a process of threads dies, nobody can tell whose fault it was: alone, the guilty takes no neighbour along
+    any more, and the innocent succeeds.
+    """
+    claimed, policy = running.claimed, running.policy
+    return claimed.kind != "function" or bool(policy.cwd or policy.env) or claimed.crashes >= CRASH_BUDGET
 
 
 def _resident(pid: int) -> int:

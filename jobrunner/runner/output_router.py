@@ -7,7 +7,7 @@ they found then. Outside of such a thread it is an ordinary line-buffered stream
 import io
 import os
 import sys
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TextIO, cast
 
 from jobrunner.context import find_current
 
@@ -16,7 +16,7 @@ class Routed(Protocol):
     """A link that takes output."""
 
     def output(self, stream: str, text: str) -> None:
-        """Some output of the job that this link belongs to."""
+        """Some output of the job that this link belongs to; lone surrogates stand for bytes that are not UTF-8."""
 
 
 class OutputRouter(io.TextIOBase):
@@ -25,6 +25,7 @@ class OutputRouter(io.TextIOBase):
     def __init__(self, name: str, descriptor: int) -> None:
         self._name = name
         self._descriptor = descriptor
+        self._before: list[TextIO] = []
         self.rebind()
 
     def rebind(self) -> None:
@@ -32,6 +33,7 @@ class OutputRouter(io.TextIOBase):
         self._own = open(  # noqa: SIM115 - it lives as long as the process
             self._descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
         )
+        self._before.append(self._own)  # never to be collected: a module may hold its buffer
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -44,17 +46,42 @@ class OutputRouter(io.TextIOBase):
         return "backslashreplace"
 
     @property
+    def name(self) -> str:
+        """As that of Python's own stream."""
+        return f"<{self._name}>"
+
+    @property
+    def line_buffering(self) -> bool:
+        """A line is written when it ends."""
+        return self._own.line_buffering
+
+    def reconfigure(self, **changes: Any) -> None:
+        """As of Python's own stream, until the next fork; a job's log stays as it is."""
+        self._own.reconfigure(**changes)
+
+    @property
     def buffer(self) -> Any:
         """For those who write bytes."""
         return self._own.buffer if self._link() is None else _Bytes(self)
 
     def write(self, text: str) -> int:
         """Write to the job's log, or to the descriptor."""
+        given: object = text
+        if not isinstance(given, str):
+            raise TypeError(f"write() argument must be str, not {type(given).__name__}")
         link = self._link()
         if link is None:
             return self._own.write(text)
-        link.output(self._name, str(text))
+        link.output(self._name, text.encode("utf-8", "backslashreplace").decode())
         return len(text)
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write to the job's log what need not be text."""
+        link = self._link()
+        if link is None:
+            self._own.buffer.write(data)
+        else:
+            link.output(self._name, data.decode("utf-8", "surrogateescape"))
 
     def flush(self) -> None:
         """Nothing is held back for a job's log."""
@@ -89,7 +116,7 @@ class _Bytes(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         taken = bytes(data)
-        self._router.write(taken.decode("utf-8", "backslashreplace"))
+        self._router.write_bytes(taken)
         return len(taken)
 
 

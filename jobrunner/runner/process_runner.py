@@ -28,7 +28,7 @@ class ProcessRunner(TemplateRunner):
     @property
     def max_parallel_slots(self) -> int:
         """How many processes at a time: the setting, by default the number of processors."""
-        return self.settings.jobs
+        return self.conf.jobs
 
     @property
     def child_processes(self) -> list[ChildProcessInfo]:

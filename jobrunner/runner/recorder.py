@@ -1,5 +1,6 @@
 """What came in from workers, kept until the turn's transaction writes it down; and the answers, sent after it."""
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterable
@@ -8,7 +9,9 @@ from typing import NamedTuple
 from jobrunner import orchestrator, state_backend
 from jobrunner.cache import SharedCache
 from jobrunner.database import Database
-from jobrunner.models import Json, RunnerId
+from jobrunner.errors import UsageError
+from jobrunner.models import Claimed, Failure, Json, Outcome, RunnerId
+from jobrunner.orchestrator import Verdict
 from jobrunner.runner import journal, requests
 from jobrunner.runner.capture import Piece
 from jobrunner.runner.running import Running
@@ -39,6 +42,7 @@ class Recorder:
         self._asked: list[Asked] = []
         self._progress: dict[tuple[int, int], tuple[float | None, str | None]] = {}
         self._declared: list[Running] = []
+        self._told: list[tuple[Claimed, Verdict | None]] = []
         self._replies: list[Callable[[], None]] = []
 
     def ended(self, running: Running) -> None:
@@ -72,7 +76,8 @@ class Recorder:
             if _is_old(one):
                 self._put_output(one, one.capture.take())
         for one in self._declared:
-            orchestrator.keep_policy(self._database, one.claimed, one.policy)
+            with contextlib.suppress(UsageError):  # a text that cannot be kept: it is done so all the same
+                orchestrator.keep_policy(self._database, one.claimed, one.policy)
         for (invocation_id, claim), facts in self._progress.items():
             state_backend.put_progress(self._database, invocation_id, claim, *facts)
         for one in self._ended:
@@ -85,14 +90,22 @@ class Recorder:
         return changed
 
     def reply(self) -> None:
-        """After the commit: send the answers."""
+        """After the commit: send the answers, and tell what ended."""
+        told, self._told = self._told, []
+        for claimed, verdict in told:
+            journal.ended(claimed, verdict)
         replies, self._replies = self._replies, []
         for reply in replies:
             reply()
 
     def _record(self, running: Running) -> None:
         self._put_output(running, running.capture.finish())
-        journal.ended(running.claimed, orchestrator.record(self._database, running.ended(), self._runner))
+        try:
+            verdict = orchestrator.record(self._database, running.ended(), self._runner)
+        except UsageError as error:  # the database refuses what the job delivered
+            running.outcome = Outcome(failure=Failure("BadOutcome", f"its outcome cannot be kept: {error}"))
+            verdict = orchestrator.record(self._database, running.ended(), self._runner)
+        self._told.append((running.claimed, verdict))
 
     def _put_output(self, running: Running, pieces: list[Piece]) -> None:
         running.flushed_at = time.monotonic()

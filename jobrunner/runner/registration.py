@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import time
+from typing import NamedTuple
 
 from jobrunner import orchestrator, ownership
 from jobrunner.database import Database
@@ -24,23 +25,31 @@ HEARTBEAT_SECONDS = 10.0
 log = logging.getLogger("jobrunner.runner")
 
 
+class Introduction(NamedTuple):
+    """What a runner says of itself beside its settings."""
+
+    mode: str
+    slots: int
+    token: str
+
+
 class Registration:
     """From the moment at which others can see the runner to the one at which it says that it stopped."""
 
-    def __init__(self, database: Database, locks: RunnerLocks, settings: RunSettings, mode: str, token: str) -> None:
+    def __init__(self, database: Database, locks: RunnerLocks, settings: RunSettings, said: Introduction) -> None:
         self._database = database
         self._locks = locks
         self._beat_at = time.monotonic()
         with database.transaction():
             row = database.query(
                 "register_runner",
-                mode=mode,
-                slots=settings.jobs,
+                mode=said.mode,
+                slots=said.slots,
                 queues=json.dumps(settings.queues),
                 host=socket.gethostname(),
                 pid=os.getpid(),
                 boot_id=boot_id(),
-                token=token,
+                token=said.token,
                 version=VERSION,
                 now=now_ms(),
             )[0]

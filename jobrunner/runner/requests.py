@@ -24,7 +24,7 @@ def answer(database: Database, cache: SharedCache, asker: Claimed, verb: str, fa
             return "answer", _answer(database, asker, verb, facts)
     except (DatabaseBroken, DatabaseBusy):
         raise  # the runner's trouble, not the job's
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
         known = error if isinstance(error, JobRunnerError) else UsageError(f"{verb}: {error}")
         return "error", facts_of(known)
     except JobRunnerError as error:

@@ -55,7 +55,7 @@ class Template:
                 self._import(module)
             self._heed_children()
             gc.freeze()  # what is here stays for good: forked workers then share its pages
-            self._channel.send("ready", os.getpid())
+            self._channel.post("ready", os.getpid())
             while True:
                 self._turn()
         except ChannelClosed:
@@ -70,7 +70,10 @@ class Template:
 
     def _turn(self) -> None:
         with contextlib.suppress(InterruptedError):
-            select.select([self._channel.fileno(), self._wakeup_read], [], [])
+            # It never waits for the runner to read, who may be waiting for it.
+            writers = [self._channel.fileno()] if self._channel.has_more_to_send else []
+            select.select([self._channel.fileno(), self._wakeup_read], writers, [])
+        self._channel.flush()
         with contextlib.suppress(BlockingIOError):
             os.read(self._wakeup_read, 4096)
         self._reap()
@@ -82,7 +85,7 @@ class Template:
             importlib.import_module(module)
         except BaseException as error:  # a module may raise anything, sys.exit() included; the runner decides
             failure = describe(error)
-            self._channel.send("import_failed", module, f"{failure.type}: {failure.message}", failure.traceback)
+            self._channel.post("import_failed", module, f"{failure.type}: {failure.message}", failure.traceback)
 
     def _preload(self, module: str) -> None:
         # A worker has imported it without harm; should it fail here, each worker goes on importing it itself.
@@ -97,12 +100,12 @@ class Template:
         try:
             pid = os.fork()
         except OSError as error:
-            self._channel.send("not_forked", key, error.strerror)
+            self._channel.post("not_forked", key, error.strerror)
         else:
             if pid == 0:
                 self._become_worker(key, channel, stdout, stderr)
             self._workers[pid] = key
-            self._channel.send("forked", key, pid)
+            self._channel.post("forked", key, pid)
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -137,7 +140,7 @@ class Template:
                 continue  # an adopted orphan
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)  # what the job has left in its process group
-            self._channel.send("exit", key, pid, *_exit_facts(status), *_usage_facts(usage))
+            self._channel.post("exit", key, pid, *_exit_facts(status), *_usage_facts(usage))
         if ended:
             self._sweep()
 
@@ -146,8 +149,12 @@ class Template:
         # Number 0 is the template itself, and what a task module started while it was imported.
         alive = {worker_name(key) for key in (0, *self._workers.values())}
         for pid in kernel.children():
-            if pid not in self._workers and kernel.environment(pid).get(WORKER_VARIABLE) not in alive:
-                with contextlib.suppress(ProcessLookupError):
+            if pid in self._workers:
+                continue
+            name = kernel.environment(pid).get(WORKER_VARIABLE)
+            # One that has emptied its environment may belong to any job that still runs.
+            if (name is None and not self._workers) or (name is not None and name not in alive):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
 
     def _end_everything(self) -> None:

@@ -31,8 +31,8 @@ log = logging.getLogger("jobrunner.runner")
 class TemplateRunner(BaseRunner):
     """Owns a template and the workers that it forks."""
 
-    def __init__(self, settings: RunSettings) -> None:
-        super().__init__(settings)
+    def __init__(self, conf: RunSettings) -> None:
+        super().__init__(conf)
         self._workers: dict[int, WorkerProcess] = {}
         self._preloaded: set[str] = set()
         self._next_key = 1
@@ -46,7 +46,7 @@ class TemplateRunner(BaseRunner):
     @property
     def runner_args(self) -> dict[str, str]:
         """What every process of this runner finds in its environment: its token, and the database by name alone."""
-        return {ownership.TOKEN_VARIABLE: self.token, location.VARIABLE: str(self.settings.database)}
+        return {ownership.TOKEN_VARIABLE: self.token, location.VARIABLE: str(self.conf.database)}
 
     def get_active_child_runner_ids(self) -> list[str]:
         """The workers that are alive, each as runner:pid."""
@@ -67,7 +67,7 @@ class TemplateRunner(BaseRunner):
             raise JobRunnerError("the template process ended while it imported the task modules") from None
 
     def _start_template(self) -> None:
-        self._template = TemplateProcess(self.runner_args, self.settings.app_dir, self.settings.imports)
+        self._template = TemplateProcess(self.runner_args, self.conf.app_dir, self.conf.imports)
         self._template_started = time.monotonic()
         self._listen(self._template.fileno(), lambda _: self._hear_template())
 
@@ -84,6 +84,7 @@ class TemplateRunner(BaseRunner):
         self._deaths = self._deaths + 1 if lived < _TOO_SOON_SECONDS else 1
         self._ignore(self._template.fileno())
         self._template.close()
+        self._preloaded.clear()
         log.error("the template process %d died, and %d workers with it", self._template.pid, len(self._workers))
         for worker in list(self._workers.values()):
             self._exited(worker.key, worker.pid, None, int(signal.SIGKILL), None, None)
@@ -152,7 +153,7 @@ class TemplateRunner(BaseRunner):
 
     def _exited(self, key: int, pid: int, *facts: Any) -> None:
         worker = self._workers.pop(key)
-        self._hear_worker(worker, 0)
+        self._hear_worker(worker, 0, to_the_end=True)
         for stream in list(worker.streams):
             self._take_output(worker, stream, 0)
         self._forget(worker)
@@ -165,14 +166,14 @@ class TemplateRunner(BaseRunner):
 
     # Hearing a worker
 
-    def _hear_worker(self, worker: WorkerProcess, _: int) -> None:
+    def _hear_worker(self, worker: WorkerProcess, _: int, *, to_the_end: bool = False) -> None:
         if not self._listens_to(worker.channel.fileno()):
             return
         try:
             if worker.channel.has_more_to_send:
                 worker.channel.flush()
                 self._listen_for_room(worker.channel.fileno(), wanted=worker.channel.has_more_to_send)
-            for message in worker.channel.read():
+            for message in worker.channel.read(to_the_end=to_the_end):
                 running, said, answer = worker.addressed(message)
                 if running is not None:
                     self._heed(worker, running, messages.parse(said), partial(self._tell, worker, *answer))
@@ -197,8 +198,8 @@ class TemplateRunner(BaseRunner):
                 self._recorder.progress(running, fraction, text)
             case messages.Began():
                 running.start_clock()
-            case messages.Wrote(stream, text):
-                running.capture.add(stream, text.encode())
+            case messages.Wrote(stream, data):
+                running.capture.add(stream, data)
             case Policy():
                 running.declare(said)
                 self._recorder.declared(running)
@@ -217,7 +218,8 @@ class TemplateRunner(BaseRunner):
     def _preload(self, module: str) -> None:
         if module not in self._preloaded:
             self._preloaded.add(module)
-            self._template.preload(module)
+            with contextlib.suppress(ChannelClosed):  # the template is gone: this is not about the worker
+                self._template.preload(module)
 
     def _take_output(self, worker: WorkerProcess, stream: int, _: int) -> None:
         while stream in worker.streams:

@@ -18,6 +18,9 @@ from jobrunner.context import Current, enter, leave
 from jobrunner.errors import ChannelClosed
 from jobrunner.models import Claimed, Failure, Json, Outcome
 
+_OUTPUT_PIECE = 1 << 16
+"""Characters of output in a message, which has its limit, and which no other thread can interrupt."""
+
 
 class JobInterrupted(BaseException):
     """Raised inside a job's thread when it is cancelled, has run for too long, or its runner stops."""
@@ -55,8 +58,9 @@ class ThreadLink:
         self._answers.put((number, answer))
 
     def output(self, stream: str, text: str) -> None:
-        """Some output of this job."""
-        self.send("output", stream, text)
+        """Some output of this job; lone surrogates stand for bytes that are not UTF-8."""
+        for start in range(0, len(text), _OUTPUT_PIECE):
+            self.send("output", stream, text[start : start + _OUTPUT_PIECE])
 
 
 class Work:
@@ -183,3 +187,8 @@ _VERBS: dict[str, Callable[..., None]] = {
     "interrupt": ThreadRunner._interrupt,
     "more": ThreadRunner._more_threads,
 }
+
+
+def thread_runner_process_main(channel: Channel, threads: int) -> None:
+    """The life of a process of threads, on the channel to its runner, where what all processes share lives."""
+    ThreadRunner(channel, threads).main()

@@ -15,7 +15,7 @@ from jobrunner.errors import ChannelClosed
 from jobrunner.models import UNDELIVERED, Claimed, Failure, Outcome
 from jobrunner.policy import Policy
 from jobrunner.runner import output_router
-from jobrunner.runner.thread_runner import ThreadRunner
+from jobrunner.runner.thread_runner import thread_runner_process_main
 
 WORKER_VARIABLE = "JOBRUNNER_WORKER"
 """In the environment of a worker and all that it starts: which worker."""
@@ -60,7 +60,7 @@ def _settle(stdout: int, stderr: int, template: int) -> None:
 def _work(channel: Channel) -> int:
     verb, *facts = channel.receive()
     if verb == "pool":
-        ThreadRunner(channel, *facts).main()
+        thread_runner_process_main(channel, *facts)
         return 0
     claimed = Claimed(*facts)
     policy = Policy.from_json(claimed.policy)
@@ -71,22 +71,27 @@ def _work(channel: Channel) -> int:
 
 def run_invocation(claimed: Claimed, policy: Policy, channel: Channel) -> int:
     """Do a function invocation and send its outcome; gives the exit code."""
-    enter_process(Current(claimed.id, claimed.claim, claimed.attempt, ProcessLink(channel)))
-    before = frozenset(sys.modules)
+    here = Current(claimed.id, claimed.claim, claimed.attempt, ProcessLink(channel))
+    enter_process(here)
+    module = claimed.task.partition(":")[0]
+    before = None if module in sys.modules else kernel.open_descriptors()
     try:
         _prepare(claimed, policy)
         found = execution.find(claimed.task)
         args = execution.load_args(claimed.args or "{}")
     except BaseException as error:  # importing a user's module may raise anything
         return _deliver(channel, Outcome(failure=execution.describe(error)))
-    module = claimed.task.partition(":")[0]
-    if execution.imported_quietly(module, before):
+    # What was opened by an import, all workers would share if the template did it.
+    if before is not None and kernel.open_descriptors() == before and execution.is_quiet():
         channel.send("imported", module)
     if found.policy is not None:
         channel.send("declared", found.policy)
     elif claimed.policy is not None:
         channel.send("began")  # where there may be a timeout
-    return _deliver(channel, execution.perform(found.function, args))
+    outcome = execution.perform(found.function, args)
+    if os.getpid() != here.pid:
+        os._exit(0)  # a child that the job forked and forgot to end: the outcome is for the job itself to tell
+    return _deliver(channel, outcome)
 
 
 def _deliver(channel: Channel, outcome: Outcome) -> int:

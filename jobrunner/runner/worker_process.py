@@ -82,10 +82,12 @@ class SingleWorker(WorkerProcess):
 class PoolWorker(WorkerProcess):
     """A process with threads, for many attempts at a time."""
 
-    def __init__(self, key: int, threads: int) -> None:
+    def __init__(self, key: int, threads: int, most: int | None) -> None:
         super().__init__(key)
         self.threads = threads
         """How many attempts it is to have at a time."""
+        self.most = most
+        """How many attempts it is to have in all; None: no end."""
         self.grown = threads
         """How many threads it has: more than `threads` where some wait for results."""
         self.held: dict[int, Running] = {}
@@ -106,7 +108,12 @@ class PoolWorker(WorkerProcess):
     @property
     def has_room(self) -> bool:
         """Whether one more can be placed in it."""
-        return not self.retiring and self.active < self.threads
+        return not self.retiring and not self.is_used_up and self.active < self.threads
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether it has had as many attempts as it is to have."""
+        return self.most is not None and self.done + len(self.held) >= self.most
 
     def addressed(self, message: Message) -> tuple[Running | None, Message, Message]:
         """`["of", invocation, claim, number of the question, ...]`."""

@@ -1,4 +1,4 @@
-"""Functions that the tests have done as jobs which have to do with one another: they wait, share places or processes."""
+"""Functions that the tests have done as jobs which have to do with one another: waiting, sharing places and processes."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Functions that the tests have done as jobs which have to do with one another: waiting, sharing places and processes."""
+"""Functions that the tests have done as jobs that have to do with one another: waiting, sharing places."""
 
 import asyncio
 import contextlib

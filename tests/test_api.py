@@ -544,3 +544,13 @@ def test_a_type_checker_knows_what_tasks_take_and_give(folder: Path) -> None:
     wrong = mypy(folder, MISTYPED)
     lines = [int(line.split(":")[1]) for line in wrong.stdout.splitlines() if ": error:" in line]
     assert sorted(set(lines)) == list(range(10, 18)), wrong.stdout
+
+
+def test_a_key_sees_the_defaults_of_arguments(app: App) -> None:
+    task = app.task(unique="greet:{name}", concurrency=1, concurrency_key="{name}")(greet)
+    job = task.enqueue()
+    assert (job.details.unique_key, job.details.args) == ("greet:world", "{}")
+
+
+def greet(name: str = "world") -> str:
+    return name

@@ -120,6 +120,16 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     unchanged(path, ForeignDatabase, "has schema version 999")
 
 
+def test_a_copy_that_is_not_in_wal_mode_is_put_into_it(path: Path, folder: Path) -> None:
+    Database(path, create=True).close()
+    copy = folder / "copy.db"
+    rows(path, f"VACUUM INTO '{copy}'")
+    copy.chmod(0o600)
+    assert rows(copy, "PRAGMA journal_mode") == [("delete",)]
+    Database(copy).close()
+    assert rows(copy, "PRAGMA journal_mode") == [("wal",)]
+
+
 # Migrations ------------------------------------------------------------------------------------------
 
 TWO = "CREATE TABLE two(number INTEGER) STRICT"

@@ -471,3 +471,32 @@ def test_options_that_cannot_be_meant_are_refused(app: App, options: Any, senten
     with pytest.raises(JobRunnerError, match=sentence):
         app.enqueue("a:b", **options)
     assert set(app.counts().values()) == {0}
+
+
+# What a reading found ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("crashed", [True, False])
+def test_a_cancel_that_comes_too_late_for_its_attempt_holds_for_the_next(database: Database, crashed: bool) -> None:
+    put(database, Request("a:b", policy=Policy(retry=Retry(attempts=3)).to_json()))
+    claimed = broker.claim(database, ONE, [], 1)[0]
+    assert broker.cancel(database, [claimed.id], reason="no more") == [claimed.id]
+    failed = None if crashed else Outcome(failure=Failure("ValueError", "no"))
+    orchestrator.record(database, Ended(claimed, Policy.from_json(claimed.policy), failed, None), ONE)
+    assert status(database, claimed.id) is Status.CANCELLED
+    assert take(database) == []
+
+
+def test_jobs_of_one_key_are_not_all_retried_at_once(database: Database) -> None:
+    for _ in range(2):
+        put(database, Request("a:b", unique_key="k"))
+        broker.cancel(database, [state_backend.unfinished(database)[0]], reason="test")
+    with pytest.raises(UniqueKeyTaken, match="'k'"):
+        broker.retry(database, [1, 2], reason="test")
+    assert broker.retry(database, [2], reason="test") == [2]
+
+
+def test_a_text_that_is_not_utf_8_is_refused_from_the_shell(path: Path) -> None:
+    Database(path, create=True).close()
+    with pytest.raises(Exception, match="not UTF-8"):
+        rows(path, "INSERT INTO jobs(task, args) VALUES ('a:b', CAST(X'7B2261223A22E9227D' AS TEXT))")

@@ -5,11 +5,10 @@ import os
 import select
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from jobrunner.database import Database
 from jobrunner.kernel import stop_watching, watch_changes
+from jobrunner.lifetime import Closing
 
 POLL_SECONDS = 0.5
 """How often to look where nothing wakes us: the fallback behind inotify."""
@@ -21,7 +20,7 @@ _AFTER_OWN = 5
 """Where the looks begin after a commit of our own, which itself needs none."""
 
 
-class CommitWatch:
+class CommitWatch(Closing):
     """A watch on a database's write-ahead log; it starts with the database open and ends with `close`."""
 
     def __init__(self, database: Database) -> None:
@@ -30,14 +29,6 @@ class CommitWatch:
         self._descriptor = watch_changes(Path(f"{database.path}-wal"))
         self._looks = len(_LOOKS)
         self._look_again_at: float | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Stop watching."""

@@ -6,8 +6,7 @@ import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import apsw
 
@@ -15,6 +14,7 @@ from jobrunner import sql
 from jobrunner.connection import Patience, connect, told
 from jobrunner.database_file import check_file, make_file
 from jobrunner.errors import DatabaseBroken, DatabaseBusy, ForeignDatabase, JobRunnerError, NotBegun
+from jobrunner.lifetime import Closing
 
 APPLICATION_ID = 1785884274
 SCHEMA_VERSION = 1
@@ -23,7 +23,7 @@ Row = tuple[Any, ...]
 Value = None | int | float | str | bytes
 
 
-class Database:
+class Database(Closing):
     """A connection that starts here and ends with `close`; any thread, one at a time.
 
     `relaxed` commits without waiting for the disk: a power cut may then forget the last moments.
@@ -50,14 +50,6 @@ class Database:
             self.close()
             raise
         _open.add(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connection; harmless when closed already."""

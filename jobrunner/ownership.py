@@ -11,11 +11,10 @@ import signal
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import psutil
 
+from jobrunner.lifetime import Closing
 from jobrunner.models import RunnerId
 
 TOKEN_VARIABLE = "JOBRUNNER_RUNNER"
@@ -30,20 +29,12 @@ def new_token() -> str:
     return secrets.token_hex(16)
 
 
-class RunnerLocks:
+class RunnerLocks(Closing):
     """The file `<database>-runners`. One open descriptor for the life of the process: closing any frees all locks."""
 
     def __init__(self, database: Path) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._descriptor = os.open(f"{database}-runners", flags, 0o600)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Free every lock that this process holds on the file."""

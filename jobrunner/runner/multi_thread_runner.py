@@ -87,8 +87,8 @@ class MultiThreadRunner(TemplateRunner):
 
     def _tend(self) -> None:
         self._cleanup_dead_processes()
-        self._update_status()
         self._scale_up_processes()
+        self._update_status()
         self._terminate_idle_processes()
         self._recycle_processes()
 

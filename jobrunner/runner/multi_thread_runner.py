@@ -146,8 +146,9 @@ class MultiThreadRunner(TemplateRunner):
     def _terminate_idle_processes(self) -> None:
         """End what has been idle for too long, never below the least number."""
         now = time.monotonic()
-        for key, pool in self.processes.items():
-            is_idle = not pool.held and self.shared_status[key].is_idle(now, self.conf.idle_timeout)
+        for key, status in self.shared_status.items():
+            pool = self.processes[key]
+            is_idle = not pool.held and status.is_idle(now, self.conf.idle_timeout)
             if is_idle and not pool.retiring and self._serving > self._least_processes:
                 self._retire(pool, "idle")
 

@@ -144,7 +144,8 @@ CREATE TABLE jr_invocation (
 -- delayed or blocked rows.
 CREATE INDEX jr_pending    ON jr_invocation(queue, waiters DESC, priority DESC, id) WHERE status = 'pending';
 CREATE INDEX jr_scheduled  ON jr_invocation(run_at)                   WHERE status = 'scheduled';
-CREATE INDEX jr_blocked    ON jr_invocation(limit_key, hold, waiters DESC, priority DESC, id) WHERE status = 'blocked';
+CREATE INDEX jr_blocked    ON jr_invocation(limit_key, hold, queue, waiters DESC, priority DESC, id)
+    WHERE status = 'blocked';
 CREATE INDEX jr_limited    ON jr_invocation(limit_key)
     WHERE limit_key IS NOT NULL AND (status = 'running' OR status = 'paused' OR status = 'resumed');
 CREATE INDEX jr_live       ON jr_invocation(runner, id)
@@ -336,6 +337,14 @@ BEGIN
            changed_at = CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER),
            finished_at = CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)
      WHERE id = old.id AND new.status = 'cancelled' AND old.status IN ('scheduled', 'blocked', 'pending');
+    -- It may have had its turn at a place of its concurrency limit, which goes to the next; the claim looks again.
+    UPDATE jr_invocation
+       SET status = 'pending', reason = NULL,
+           changed_at = CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)
+     WHERE new.status = 'cancelled' AND old.status = 'pending'
+       AND id = (SELECT next.id FROM jr_invocation AS mine JOIN jr_invocation AS next ON next.limit_key = mine.limit_key
+                  WHERE mine.id = old.id AND next.status = 'blocked' AND next.hold = 0
+                  ORDER BY next.waiters DESC, next.priority DESC, next.id LIMIT 1);
     UPDATE jr_invocation
        SET cancel_at = CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)
      WHERE id = old.id AND new.status = 'cancelled' AND old.status IN ('running', 'paused', 'resumed');
@@ -343,7 +352,7 @@ BEGIN
     UPDATE jr_invocation
        SET status = 'pending', reason = 'retried by hand', attempt = 0, crashes = 0,
            waiters = (SELECT count(*) FROM jr_edge WHERE awaited = old.id),
-           cancel_at = NULL, finished_at = NULL, expires_at = NULL, run_at = NULL, hold = 0, waiters = 0,
+           cancel_at = NULL, finished_at = NULL, expires_at = NULL, run_at = NULL, hold = 0,
            changed_at = CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)
      WHERE id = old.id AND new.status = 'pending';
 END;

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from jobrunner import limits
 from jobrunner.database import Database, Value
 from jobrunner.errors import InvocationNotFound, UniqueKeyTaken
 from jobrunner.models import Claimed, Enqueued, InvocationId, Request, RunnerId
@@ -12,7 +13,7 @@ from jobrunner.status import STARTED, Status
 from jobrunner.times import now_ms
 
 DUE_AT_ONCE = 5000
-"""How many rows one turn promotes or expires, so that a transaction stays short."""
+"""How many rows one turn promotes, expires, or blocks by a limit, so that a transaction stays short."""
 
 
 def enqueue(database: Database, requests: Iterable[Request]) -> list[InvocationId]:
@@ -83,10 +84,11 @@ def _row(request: Request, now: int) -> tuple[Value, ...]:
 
 
 class Taken(NamedTuple):
-    """What `take` took, and how many it cancelled instead, since they are not to wait for a place."""
+    """What `take` took; how many it cancelled instead, since they are not to wait; whether to look again at once."""
 
     claimed: list[Claimed]
-    dropped: int
+    dropped: int = 0
+    more: bool = False
 
 
 def claim(database: Database, runner: RunnerId, queues: Sequence[str], limit: int) -> list[Claimed]:
@@ -100,10 +102,8 @@ def take(
     """`claim`, of all or of those that others wait for; and tell of those that were over a limit which drops them."""
     names = list(dict.fromkeys(queues)) or [row[0] for row in database.query("queues_with_pending")]
     claimed: list[Claimed] = []
-    dropped = 0
-    if not names:
-        return Taken(claimed, dropped)
-    while len(claimed) < limit:
+    dropped = parked = 0
+    while names and len(claimed) < limit and parked < DUE_AT_ONCE:
         rows = database.query(
             "claim",
             runner=runner,
@@ -114,9 +114,12 @@ def take(
         )
         claimed += [Claimed(*row) for status, *row in rows if status == Status.RUNNING]
         dropped += sum(row[0] == Status.CANCELLED for row in rows)
-        if len(rows) == len([row for row in rows if row[0] == Status.RUNNING]):
-            break  # nothing was parked that others stood behind
-    return Taken(sorted(claimed, key=lambda one: (-one.waiters, -one.priority, one.id)), dropped)
+        now_parked = sum(row[0] != Status.RUNNING for row in rows)
+        if now_parked == 0:
+            break  # nobody was moved out of the way of others
+        parked += now_parked
+    best_first = sorted(claimed, key=lambda one: (-one.waiters, -one.priority, one.id))
+    return Taken(best_first, dropped, more=parked >= DUE_AT_ONCE)
 
 
 def argument(database: Database, invocation_id: InvocationId) -> str:
@@ -136,6 +139,7 @@ def next_due(database: Database) -> int | None:
 def promote_and_expire(database: Database) -> int:
     """Do what the clock demands: expired ones first, so that none of them is promoted; tells how many."""
     expired = database.query("expire_due", now=now_ms(), limit=DUE_AT_ONCE)
+    limits.let_in(database, (row[1] for row in expired))
     return len(expired) + len(database.query("promote_due", now=now_ms(), limit=DUE_AT_ONCE))
 
 
@@ -154,6 +158,7 @@ def cancel(database: Database, ids: Sequence[int], *, reason: str, children: boo
         names = json.dumps(list(ids))
         now = now_ms()
         waiting = database.query("cancel_waiting", ids=names, now=now, reason=reason)
+        limits.let_in(database, (row[1] for row in waiting))
         started = database.query("cancel_started", ids=names, now=now)
     return sorted(InvocationId(row[0]) for row in waiting + started)
 

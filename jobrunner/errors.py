@@ -88,12 +88,23 @@ class WaitTimeout(JobRunnerError, TimeoutError):
 
 
 class WaitCycle(JobRunnerError):
-    """Jobs that wait for one another would wait for ever; `cycle` names them, the first one again at its end."""
+    """Jobs that wait for one another would wait for ever; `cycle` names them, the first one again at its end.
 
-    def __init__(self, cycle: Sequence[int]) -> None:
-        shown = " waits for ".join(str(one) for one in cycle)
-        super().__init__(f"waiting would never end: job {shown}")
+    `limits` has an entry for each step: None where one waits for the next, or the concurrency limit that it needs a
+    place of, which the next one has.
+    """
+
+    def __init__(self, cycle: Sequence[int], limits: Sequence[str | None]) -> None:
+        steps = zip(cycle, cycle[1:], limits, strict=False)
+        super().__init__("waiting would never end: job " + ", ".join(_step(*step) for step in steps))
         self.cycle = tuple(cycle)
+        self.limits = tuple(limits)
+
+
+def _step(one: int, following: int, limit: str | None) -> str:
+    if limit is None:
+        return f"{one} waits for {following}"
+    return f"{one} needs a place of {limit!r} that {following} has"
 
 
 class UniqueKeyTaken(JobRunnerError):

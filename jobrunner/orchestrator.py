@@ -5,8 +5,9 @@ import signal
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from jobrunner import deadlock, limits
 from jobrunner.database import Database
-from jobrunner.errors import JobRunnerError, WaitCycle
+from jobrunner.errors import JobRunnerError
 from jobrunner.models import UNDELIVERED, Claimed, Exit, Failure, InvocationId, Outcome, RunnerId, StopReason
 from jobrunner.policy import CRASH_BUDGET, Policy
 from jobrunner.status import Status
@@ -130,8 +131,7 @@ def record(database: Database, ended: Ended, runner: RunnerId) -> Verdict | None
         drop_edges(database, ended.claimed.id)
         if verdict.status in (Status.PENDING, Status.SCHEDULED):
             database.query("heed_cancel", id=ended.claimed.id, claim=ended.claimed.claim, now=now_ms())
-        if ended.claimed.limit_key is not None:
-            database.query("unblock", key=ended.claimed.limit_key, now=now_ms())
+        limits.let_in(database, [ended.claimed.limit_key])
         if verdict.status is Status.SUCCESS and ended.outcome and ended.outcome.result not in (None, "null"):
             database.query("put_result", id=ended.claimed.id, value=ended.outcome.result)
         _put_attempt(database, ended, verdict, runner)
@@ -169,15 +169,13 @@ def unfinished(database: Database, ids: Sequence[int]) -> list[InvocationId]:
 
 
 def pause(database: Database, claimed: Claimed, awaited: Sequence[int]) -> None:
-    """It waits for these from now on; WaitCycle where one of them waits for it, directly or through others."""
-    names = json.dumps(list(awaited))
-    if database.query("waits_for_itself", id=claimed.id, awaited=names)[0][0]:
-        raise WaitCycle(_cycle(database, claimed.id, awaited))
+    """It waits for these from now on; WaitCycle where that could never end."""
+    deadlock.check(database, claimed.id, awaited)
     others = f" and {len(awaited) - 1} more" if len(awaited) > 1 else ""
     reason = f"waits for job {awaited[0]}{others}"
     if database.change("pause", id=claimed.id, claim=claimed.claim, now=now_ms(), reason=reason) != 1:
         raise JobRunnerError(f"job {claimed.id} does not run any more")
-    database.query("add_edges", id=claimed.id, awaited=names)
+    database.query("add_edges", id=claimed.id, awaited=json.dumps(list(awaited)))
     database.query("count_waiter", id=claimed.id, change=1)
 
 
@@ -194,22 +192,6 @@ def drop_edges(database: Database, waiter: int) -> None:
     if database.one("waits_of", id=waiter) is not None:
         database.query("count_waiter", id=waiter, change=-1)
         database.query("drop_edges", id=waiter)
-
-
-def _cycle(database: Database, start: int, awaited: Sequence[int]) -> list[int]:
-    """The way from `start` over `awaited` along the edges back to `start`."""
-    came_from = dict.fromkeys(awaited, start)
-    queue = list(awaited)
-    while queue and start not in queue:
-        at = queue.pop(0)
-        for (following,) in database.query("waits_of", id=at):
-            if following not in came_from:
-                came_from[following] = at
-                queue.append(following)
-    way = [start]
-    while len(way) == 1 or way[-1] != start:
-        way.append(came_from.get(way[-1], start))
-    return way[::-1]
 
 
 def _put_attempt(database: Database, ended: Ended, verdict: Verdict, runner: RunnerId) -> None:

@@ -65,16 +65,30 @@ UPDATE jr_invocation
  WHERE jr_invocation.id = picked.id
 RETURNING status, id, claim, attempt, crashes, kind, task, args, policy, queue, priority, started_at, waiters, limit_key;
 
+-- name: free_places
+-- How many places of a limit are free for those that are blocked by it; no row where nobody is. Where their sizes
+-- differ, that of one counts: the claim lets nobody in above its own.
+SELECT blocked.limit_size - (SELECT count(*) FROM jr_invocation AS holder
+                              WHERE holder.limit_key = :key AND holder.limit_key IS NOT NULL
+                                AND (holder.status = 'running' OR holder.status = 'paused' OR holder.status = 'resumed'))
+  FROM jr_invocation AS blocked
+ WHERE blocked.status = 'blocked' AND blocked.limit_key = :key AND blocked.hold = 0 LIMIT 1;
+
 -- name: unblock
--- As many of the key as there are places again, the best first; the claim looks at them once more.
+-- As many as there are free places, the best of each queue, since not every queue has a runner: the claim looks at
+-- them once more. Leaps from queue to queue, so that it costs as much as there are queues, not jobs.
+WITH RECURSIVE name(queue) AS (
+    SELECT min(queue) FROM jr_invocation WHERE status = 'blocked' AND limit_key = :key AND hold = 0
+    UNION ALL
+    SELECT (SELECT min(queue) FROM jr_invocation
+             WHERE status = 'blocked' AND limit_key = :key AND hold = 0 AND queue > name.queue)
+      FROM name WHERE name.queue IS NOT NULL)
 UPDATE jr_invocation SET status = 'pending', changed_at = :now, reason = NULL
  WHERE id IN (
-    SELECT id FROM jr_invocation WHERE status = 'blocked' AND limit_key = :key AND hold = 0
-     ORDER BY waiters DESC, priority DESC, id
-     LIMIT max(0, (SELECT coalesce(max(limit_size), 0) FROM jr_invocation WHERE status = 'blocked' AND limit_key = :key AND hold = 0)
-                - (SELECT count(*) FROM jr_invocation
-                    WHERE limit_key = :key AND limit_key IS NOT NULL
-                      AND (status = 'running' OR status = 'paused' OR status = 'resumed'))))
+    SELECT best.id FROM name CROSS JOIN jr_invocation AS best
+        ON best.id IN (SELECT id FROM jr_invocation
+                        WHERE status = 'blocked' AND limit_key = :key AND hold = 0 AND queue = name.queue
+                        ORDER BY waiters DESC, priority DESC, id LIMIT :free))
 RETURNING id;
 
 -- name: next_due
@@ -96,7 +110,7 @@ UPDATE jr_invocation
                WHERE expires_at IS NOT NULL AND claim = 0
                  AND (status = 'pending' OR status = 'scheduled' OR status = 'blocked')
                  AND expires_at <= :now ORDER BY expires_at LIMIT :limit)
-RETURNING id;
+RETURNING id, limit_key;
 
 -- name: retries_waiting
 -- Whether a drain has something to wait for: attempts that failed and will be made again.
@@ -193,12 +207,29 @@ UPDATE jr_invocation SET waiters = max(0, waiters + :change)
 -- name: drop_edges
 DELETE FROM jr_edge WHERE waiter = :id;
 
--- name: waits_for_itself
--- Whether a way along the edges leads from the awaited back to the one that wants to wait.
+-- name: depends_on_itself
+-- Whether a way leads from the awaited back to the one that wants to wait: along the edges, and from who needs a place
+-- of a limit to those that have one.
 WITH RECURSIVE reached(id) AS (
     SELECT value FROM json_each(:awaited)
-    UNION SELECT edge.awaited FROM reached JOIN jr_edge AS edge ON edge.waiter = reached.id)
+    UNION SELECT edge.awaited FROM reached JOIN jr_edge AS edge ON edge.waiter = reached.id
+    UNION SELECT holder.id FROM reached JOIN jr_invocation AS needy ON needy.id = reached.id
+            JOIN jr_invocation AS holder ON holder.limit_key = needy.limit_key
+           WHERE needy.limit_key IS NOT NULL AND needy.limit_drop = 0
+             AND (needy.status = 'pending' OR needy.status = 'blocked' OR needy.status = 'scheduled')
+             AND holder.limit_key IS NOT NULL
+             AND (holder.status = 'running' OR holder.status = 'paused' OR holder.status = 'resumed'))
 SELECT EXISTS (SELECT 1 FROM reached WHERE id = :id);
+
+-- name: place_needed
+-- The limit that a job has to have a place of before it can start; no row where it has started, or needs none.
+SELECT limit_key, limit_size FROM jr_invocation
+ WHERE id = :id AND limit_key IS NOT NULL AND limit_drop = 0
+   AND (status = 'pending' OR status = 'blocked' OR status = 'scheduled');
+
+-- name: place_holders
+SELECT id FROM jr_invocation
+ WHERE limit_key = :key AND limit_key IS NOT NULL AND (status = 'running' OR status = 'paused' OR status = 'resumed');
 
 -- name: waits_of
 SELECT awaited FROM jr_edge WHERE waiter = :id;
@@ -208,7 +239,7 @@ SELECT awaited FROM jr_edge WHERE waiter = :id;
 -- name: cancel_waiting
 UPDATE jr_invocation SET status = 'cancelled', changed_at = :now, finished_at = :now, reason = :reason
  WHERE id IN (SELECT value FROM json_each(:ids)) AND (status = 'pending' OR status = 'scheduled' OR status = 'blocked')
-RETURNING id;
+RETURNING id, limit_key;
 
 -- name: cancel_started
 -- Its runner sees the request and stops it.

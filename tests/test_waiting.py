@@ -1,5 +1,6 @@
 """Jobs that wait for others: paused, holding no slot, resumed when all is final; in processes and in threads."""
 
+import itertools
 import os
 import signal
 import time
@@ -293,7 +294,8 @@ def test_the_wait_that_would_close_a_cycle_is_refused(app: App, runner: StartRun
     assert len(refused) == 1
     last = told.index(refused[0]) + 1
     way = [(last - 1 + step) % length + 1 for step in range(length + 1)]
-    assert refused[0] == f"WaitCycle: waiting would never end: job {' waits for '.join(map(str, way))}"
+    steps = ", ".join(f"{one} waits for {following}" for one, following in itertools.pairwise(way))
+    assert refused[0] == f"WaitCycle: waiting would never end: job {steps}"
 
 
 # Priority --------------------------------------------------------------------------------------------

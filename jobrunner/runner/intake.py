@@ -56,12 +56,12 @@ class Intake:
         room = self.room(free)
         if room <= 0 or not self._may_be_pending:
             return []
-        claimed, dropped = broker.take(self._database, self._runner, self._queues, room, awaited_only=self.is_exhausted)
-        self.ended_some |= dropped > 0
-        self._may_be_pending = len(claimed) == room
+        taken = broker.take(self._database, self._runner, self._queues, room, awaited_only=self.is_exhausted)
+        self.ended_some |= taken.dropped > 0
+        self._may_be_pending = taken.more or len(taken.claimed) == room
         if self._left is not None:
-            self._left = max(0, self._left - len(claimed))
-        return claimed
+            self._left = max(0, self._left - len(taken.claimed))
+        return taken.claimed
 
     def is_drained(self) -> bool:
         """Whether nothing is pending here and no retry waits."""

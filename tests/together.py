@@ -239,6 +239,17 @@ def ask_while_interrupted() -> list[Any]:
     return wrong
 
 
+def ask_without_waiting() -> None:
+    """Ask the runner for something, and go on without the answer."""
+    mark("S")
+    until((folder() / "go").exists)
+    link = current().link
+    assert link is not None
+    link.send("ask", "cache", ["add", "count", 1])
+    mark("A")
+    threading.Event().wait()
+
+
 def exit_with_neighbours(neighbours: int) -> None:
     """End the whole process, once it has neighbours, or after its last chance is given to it alone."""
     mark("X")

@@ -2,36 +2,36 @@
 
 import contextlib
 import logging
-import selectors
-import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any, ClassVar
 
-from jobrunner import broker, orchestrator, ownership, payload
+from jobrunner import ownership
 from jobrunner.cache import Cache, SharedCache
 from jobrunner.commit_watch import CommitWatch
 from jobrunner.database import Database
-from jobrunner.errors import InvocationNotFound, NotBegun, UsageError
-from jobrunner.models import Claimed, InvocationId, StopReason
+from jobrunner.errors import NotBegun, UsageError
+from jobrunner.models import Claimed, InvocationId
 from jobrunner.ownership import RunnerLocks
-from jobrunner.policy import Policy
-from jobrunner.runner.capture import Capture
+from jobrunner.runner.admission import admit
+from jobrunner.runner.attempts import Attempts
+from jobrunner.runner.hearing import Hearing
 from jobrunner.runner.intake import Intake
-from jobrunner.runner.recorder import Recorder, flush_moment
+from jobrunner.runner.recorder import Recorder
 from jobrunner.runner.registration import Introduction, Registration
 from jobrunner.runner.running import Running
 from jobrunner.runner.settings import RunSettings
+from jobrunner.runner.shutdown import Shutdown
 from jobrunner.runner.stop_signals import StopSignals
-from jobrunner.runner.waiting import Changes, ClassifiedInvocations, Reply, WaitingRoom, default_max_paused
+from jobrunner.runner.turn import NOTHING, Done, Turn
+from jobrunner.runner.waiting import ClassifiedInvocations, Reply, WaitingRoom, default_max_paused
 
 RESCUE_SECONDS = 0.4
 """How often to look for runners that died: a locked byte each, no write."""
 SHUTDOWN_GRACE = 1.0
 """Seconds between TERM and KILL when the runner stops; a job had the shutdown time before."""
-KILL_AGAIN_SECONDS = 1.0
 LOCK_SECONDS = 1.0
 LAST_WORD_SECONDS = 30.0
 PLACING_SECONDS = 10.0
@@ -49,12 +49,10 @@ class BaseRunner(ABC):
         self.conf = conf
         self.token = ownership.new_token()
         self.runner_cache = SharedCache()
-        self._selector = selectors.DefaultSelector()
-        self._running: dict[int, Running] = {}
+        self._hearing = Hearing()
         self._look_for_cancels = False
         self._rescued_at = 0.0
         self._idle_since = time.monotonic()
-        self._stop_at: float | None = None
 
     @classmethod
     def parse_args(cls, args: dict[str, Any]) -> RunSettings:
@@ -66,7 +64,8 @@ class BaseRunner(ABC):
 
     def run(self) -> None:
         """Work until told to stop, or until there is nothing left where the settings say so."""
-        with StopSignals() as self._signals, self._selector:
+        with StopSignals() as self._signals, self._hearing:
+            self._shutdown = Shutdown(self._signals, self.conf.shutdown_timeout)
             try:
                 self._on_start()  # starts the template: nothing is open yet
                 with (
@@ -94,10 +93,12 @@ class BaseRunner(ABC):
         self._intake = Intake(database, self._registration.id, self.conf)
         self._recorder = Recorder(database, self._registration.id, self.runner_cache)
         self._waiting = WaitingRoom(database, self.conf.max_paused or default_max_paused())
+        self._attempts = Attempts(self._waiting, self._signal)
+        self._turn = Turn(database, self._registration, self._attempts, self._recorder, self._waiting, self._intake)
         with CommitWatch(database) as self._watch:
-            self._listen(self._signals.fileno(), lambda _: self._signals.drain())
+            self._hearing.listen(self._signals.fileno(), lambda _: self._signals.drain())
             if self._watch.descriptor is not None:
-                self._listen(self._watch.descriptor, lambda _: None)
+                self._hearing.listen(self._watch.descriptor, lambda _: None)
             log.info("runner %d: %d slots on %s", self._registration.id, self.max_parallel_slots, database.path)
             while (why := self._reason_to_end()) is None:
                 self.runner_loop_iteration()
@@ -108,15 +109,15 @@ class BaseRunner(ABC):
         self._collect_messages()
         self._heed_signals()
         self._heed_cancels()
-        self._enforce_deadlines()
+        self._attempts.enforce_deadlines(self.conf.kill_grace)
         self._rescue_the_dead()
         self._tend()
-        claimed, waits = self._transact()
-        for running in waits.paused:
+        done = self._transact()
+        for running in done.waits.paused:
             self._pause_waiting_process(running)
-        for running in waits.resumed:
+        for running in done.waits.resumed:
             self._resume_waiting_process(running)
-        self._place(claimed)
+        self._place(done.claimed)
         self._recorder.reply()
         self._waiting.reply()
 
@@ -150,7 +151,7 @@ class BaseRunner(ABC):
 
     @property
     def _is_stopping(self) -> bool:
-        return self._stop_at is not None
+        return self._shutdown.is_asked_for
 
     @abstractmethod
     def _pause_waiting_process(self, running: Running) -> None:
@@ -173,23 +174,8 @@ class BaseRunner(ABC):
 
     # Hearing
 
-    def _listen(self, descriptor: int, heed: Callable[[int], None]) -> None:
-        self._selector.register(descriptor, selectors.EVENT_READ, heed)
-
-    def _listens_to(self, descriptor: int) -> bool:
-        return descriptor >= 0 and descriptor in self._selector.get_map()  # of a closed socket it is -1
-
-    def _listen_for_room(self, descriptor: int, *, wanted: bool) -> None:
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if wanted else 0)
-        self._selector.modify(descriptor, events, self._selector.get_key(descriptor).data)
-
-    def _ignore(self, descriptor: int) -> None:
-        self._selector.unregister(descriptor)
-
     def _collect_messages(self) -> None:
-        for key, mask in self._selector.select(self._patience()):
-            if self._listens_to(key.fd):  # an earlier event of this turn may have ended it
-                key.data(mask)
+        self._hearing.hear(self._patience())
         if self._watch.has_committed():
             self._intake.look_again()
             self._waiting.look_again()
@@ -203,60 +189,32 @@ class BaseRunner(ABC):
         return max(0.0, min(soonest, RESCUE_SECONDS, self._watch.poll_seconds))
 
     def _moments(self) -> Iterator[float | None]:
-        for running in self._running.values():
-            yield running.next_moment
-            yield flush_moment(running)
-        yield self._stop_at
+        yield from self._attempts.moments()
+        yield self._shutdown.next_moment
         yield self._intake.next_moment
         yield self._waiting.next_moment
-        if self.conf.max_idle is not None and not self._running:
+        if self.conf.max_idle is not None and not self._attempts:
             yield self._idle_since + self.conf.max_idle
 
-    # Time and signals
-
     def _heed_signals(self) -> None:
-        now = time.monotonic()
-        if self._signals.count and self._stop_at is None:
-            self._stop_at = now + self.conf.shutdown_timeout
-            log.info("stopping: %d jobs have %g s to finish", len(self._running), self.conf.shutdown_timeout)
-        if self._stop_at is not None and (now >= self._stop_at or self._signals.count > 1 or self._only_waits()):
-            self._stop_at = float("inf")
-            for running in self._running.values():
-                self._stop(running, "shutdown", SHUTDOWN_GRACE)
+        if self._shutdown.is_new():
+            log.info("stopping: %d jobs have %g s to finish", len(self._attempts), self._shutdown.seconds)
+        if self._shutdown.is_over or (self._is_stopping and self._only_waits()):
+            self._shutdown.end()
+            for running in self._attempts:
+                self._attempts.stop(running, "shutdown", SHUTDOWN_GRACE)
 
     def _only_waits(self) -> bool:
         """Whether all that is left waits for what nobody here will do any more."""
         may_go_on = self._recorder.has_more or not self._waiting.is_still
-        return bool(self._running) and not may_go_on and all(one.paused_at for one in self._running.values())
+        return bool(self._attempts) and not may_go_on and self._attempts.holding_slots == 0
 
     def _heed_cancels(self) -> None:
-        if not self._look_for_cancels:
-            return
-        self._look_for_cancels = False
-        if self._running:
-            for invocation_id, claim in self.database.query("cancel_requests", runner=self._registration.id):
-                running = self._running.get(invocation_id)
-                if running is not None and running.claimed.claim == claim:
-                    self._stop(running, "cancel", self.conf.kill_grace)
-
-    def _enforce_deadlines(self) -> None:
-        now = time.monotonic()
-        for running in self._running.values():
-            if running.next_moment is None or now < running.next_moment:
-                continue
-            if running.stopped:
-                running.kill_at = now + KILL_AGAIN_SECONDS  # told again until it is gone
-                self._signal(running, signal.SIGKILL)
-            else:
-                self._stop(running, "timeout", self.conf.kill_grace)
-
-    def _stop(self, running: Running, why: StopReason, grace: float) -> None:
-        if running.stopped is None:
-            running.stopped = why
-            self._waiting.forget(running)
-            self._signal(running, signal.SIGTERM)
-            self._signal(running, signal.SIGCONT)  # a paused process hears of it only when it goes on
-        running.kill_at = min(running.kill_at or float("inf"), time.monotonic() + grace)
+        if self._look_for_cancels:
+            self._look_for_cancels = False
+            if self._attempts:
+                for invocation_id, claim in self.database.query("cancel_requests", runner=self._registration.id):
+                    self._attempts.cancel(invocation_id, claim, self.conf.kill_grace)
 
     def _rescue_the_dead(self) -> None:
         if time.monotonic() - self._rescued_at >= RESCUE_SECONDS:
@@ -287,39 +245,22 @@ class BaseRunner(ABC):
 
     def _reclaim_available_slots(self) -> int:
         """How many more may be done now: what has ended is out of the way by now, and who is paused holds no slot."""
-        return self.max_parallel_slots - sum(one.paused_at is None for one in self._running.values())
+        return self.max_parallel_slots - self._attempts.holding_slots
 
-    @property
     def _slots_to_claim_for(self) -> int:
-        return 0 if self._stop_at is not None else self._reclaim_available_slots()
+        return 0 if self._is_stopping else self._reclaim_available_slots()
 
     def _wants_transaction(self) -> bool:
-        return (
-            self._recorder.wants(self._running.values())
-            or self._waiting.wants(self._reclaim_available_slots())
-            or self._intake.wants(self._slots_to_claim_for)
-            or self._has_news()
-        )
+        return self._turn.wants(self._reclaim_available_slots(), self._slots_to_claim_for()) or self._has_news()
 
-    def _transact(self) -> tuple[list[Claimed], Changes]:
-        claimed: list[Claimed] = []
-        waits = Changes([], [])
+    def _transact(self) -> Done:
+        done = NOTHING
         if self._wants_transaction():
-            with self._patiently(), self.database.transaction():
-                if self._recorder.write(self._running.values()):
-                    self._intake.look_again()
-                    self._waiting.look_again()
-                    self._look_for_cancels = True
-                waits = self._waiting.write(self._reclaim_available_slots())
-                if waits.paused:
-                    self._intake.look_again()  # what they wait for may be taken now, even by a runner that ends
-                claimed = self._intake.take(self._slots_to_claim_for)
-                if self._intake.ended_some:
-                    self._waiting.look_again()
-                self._write_news()
-                self._registration.beat()
+            with self._patiently():
+                done = self._turn.take(self._reclaim_available_slots, self._slots_to_claim_for, self._write_news)
+                self._look_for_cancels |= done.ended_some
             self._watch.committed_ourselves()
-        return claimed, waits
+        return done
 
     @contextlib.contextmanager
     def _patiently(self) -> Iterator[None]:
@@ -333,24 +274,12 @@ class BaseRunner(ABC):
 
     def _place(self, claimed: list[Claimed]) -> None:
         for one in claimed:
-            running = self._admit(one)
-            if running is not None:
+            running = admit(self.database, one, self.conf.output_limit)
+            if running.outcome is not None:
+                self._recorder.ended(running)
+            else:
+                self._attempts.add(running)
                 self._try_to_start(running)
-
-    def _admit(self, claimed: Claimed) -> Running | None:
-        capture = Capture(self.conf.output_limit)
-        try:
-            if claimed.args is None:
-                claimed = claimed._replace(args=broker.argument(self.database, claimed.id))
-            text = claimed.args or ""
-            payload.check(text, len(text.encode()), "arguments")  # rows can be written by hand
-            running = Running(claimed, Policy.from_json(claimed.policy), capture)
-        except (UsageError, InvocationNotFound) as error:
-            bad = orchestrator.unreadable(claimed, error)
-            self._recorder.ended(Running(claimed, bad.policy, capture, outcome=bad.outcome))
-            return None
-        self._running[claimed.id] = running
-        return running
 
     def _try_to_start(self, running: Running) -> None:
         try:
@@ -368,17 +297,16 @@ class BaseRunner(ABC):
 
     def _conclude(self, running: Running) -> None:
         """An attempt is over, whatever came of it."""
-        self._running.pop(running.claimed.id, None)
-        self._waiting.forget(running)
+        self._attempts.remove(running)
         self._idle_since = time.monotonic()
         self._recorder.ended(running)
 
     # The end
 
     def _reason_to_end(self) -> str | None:
-        if self._running or self._recorder.has_more:
+        if self._attempts or self._recorder.has_more:
             return None
-        if self._stop_at is not None:
+        if self._is_stopping:
             return "stopped by a signal"
         if self._intake.is_exhausted:
             return f"done: {self.conf.max_jobs} jobs"
@@ -390,4 +318,4 @@ class BaseRunner(ABC):
 
     def _is_idle(self) -> bool:
         waited = time.monotonic() - self._idle_since >= (self.conf.max_idle or 0)
-        return waited and not self._intake.wants(self._slots_to_claim_for)
+        return waited and not self._intake.wants(self._slots_to_claim_for())

@@ -71,4 +71,7 @@ class Attempts:
         """When something is to be done about them if nothing happens before, on the monotonic clock."""
         for running in self:
             yield running.next_moment
-            yield flush_moment(running)
+
+    def flush_moments(self) -> Iterator[float | None]:
+        """When output of theirs is to be written down, on the monotonic clock."""
+        return map(flush_moment, self)

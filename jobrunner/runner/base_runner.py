@@ -1,6 +1,5 @@
 """The order of the runner's loop. A runner differs in where it places work, how it reaps and how it pauses."""
 
-import contextlib
 import logging
 import time
 from abc import ABC, abstractmethod
@@ -12,16 +11,17 @@ from jobrunner import ownership
 from jobrunner.cache import Cache, SharedCache
 from jobrunner.commit_watch import CommitWatch
 from jobrunner.database import Database
-from jobrunner.errors import NotBegun, UsageError
-from jobrunner.models import Claimed, InvocationId
+from jobrunner.errors import NotWritten, UsageError
+from jobrunner.models import InvocationId
 from jobrunner.ownership import RunnerLocks
-from jobrunner.runner.admission import admit
 from jobrunner.runner.attempts import Attempts
 from jobrunner.runner.hearing import Hearing
 from jobrunner.runner.intake import Intake
 from jobrunner.runner.recorder import Recorder
 from jobrunner.runner.registration import Introduction, Registration
 from jobrunner.runner.running import Running
+from jobrunner.runner.self_check import SelfCheck
+from jobrunner.runner.setback import Setback
 from jobrunner.runner.settings import RunSettings
 from jobrunner.runner.shutdown import Shutdown
 from jobrunner.runner.stop_signals import StopSignals
@@ -94,7 +94,17 @@ class BaseRunner(ABC):
         self._recorder = Recorder(database, self._registration.id, self.runner_cache)
         self._waiting = WaitingRoom(database, self.conf.max_paused or default_max_paused())
         self._attempts = Attempts(self._waiting, self._signal)
-        self._turn = Turn(database, self._registration, self._attempts, self._recorder, self._waiting, self._intake)
+        self._turn = Turn(
+            database,
+            self._registration,
+            self._attempts,
+            self._recorder,
+            self._waiting,
+            self._intake,
+            self.conf.output_limit,
+        )
+        self._setback = Setback(database.path)
+        self._self_check = SelfCheck(database, self.conf)
         with CommitWatch(database) as self._watch:
             self._hearing.listen(self._signals.fileno(), lambda _: self._signals.drain())
             if self._watch.descriptor is not None:
@@ -107,6 +117,7 @@ class BaseRunner(ABC):
     def runner_loop_iteration(self) -> None:
         """One turn: hear, then one transaction for all that came in and all that can be claimed, then tell."""
         self._collect_messages()
+        self._check_the_file()
         self._heed_signals()
         self._heed_cancels()
         self._attempts.enforce_deadlines(self.conf.kill_grace)
@@ -117,7 +128,7 @@ class BaseRunner(ABC):
             self._pause_waiting_process(running)
         for running in done.waits.resumed:
             self._resume_waiting_process(running)
-        self._place(done.claimed)
+        self._place(done.admitted)
         self._recorder.reply()
         self._waiting.reply()
 
@@ -149,6 +160,9 @@ class BaseRunner(ABC):
     def _write_news(self) -> None:
         """Inside the turn's transaction: write down what people want to see of this runner's processes."""
 
+    def _news_are_written(self) -> None:
+        """What `_write_news` wrote is committed."""
+
     @property
     def _is_stopping(self) -> bool:
         return self._shutdown.is_asked_for
@@ -169,17 +183,23 @@ class BaseRunner(ABC):
     def _on_stop_runner_loop(self, why: str) -> None:
         """The loop has ended, nothing runs any more, and the database is still open: say that this runner stopped."""
         self.database.patience.seconds = LAST_WORD_SECONDS
-        self._registration.stop(why)
+        with self._setback.survived():  # a full disk: others will find its lock free, and nothing of its own
+            self._registration.stop(why)
         log.info("runner %d: %s", self._registration.id, why)
 
     # Hearing
 
     def _collect_messages(self) -> None:
         self._hearing.hear(self._patience())
-        if self._watch.has_committed():
-            self._intake.look_again()
-            self._waiting.look_again()
-            self._look_for_cancels = True
+        with self._setback.survived():
+            if self._watch.has_committed():
+                self._intake.look_again()
+                self._waiting.look_again()
+                self._look_for_cancels = True
+
+    def _check_the_file(self) -> None:
+        with self._setback.survived():
+            self._self_check.look()
 
     def _patience(self) -> float:
         if self._wants_transaction():
@@ -191,6 +211,10 @@ class BaseRunner(ABC):
     def _moments(self) -> Iterator[float | None]:
         yield from self._attempts.moments()
         yield self._shutdown.next_moment
+        if self._setback.is_on:  # what is due stays due until it is tried again
+            yield self._setback.next_moment
+            return
+        yield from self._attempts.flush_moments()
         yield self._intake.next_moment
         yield self._waiting.next_moment
         if self.conf.max_idle is not None and not self._attempts:
@@ -210,16 +234,18 @@ class BaseRunner(ABC):
         return bool(self._attempts) and not may_go_on and self._attempts.holding_slots == 0
 
     def _heed_cancels(self) -> None:
-        if self._look_for_cancels:
-            self._look_for_cancels = False
+        if not self._look_for_cancels:
+            return
+        with self._setback.survived():
             if self._attempts:
                 for invocation_id, claim in self.database.query("cancel_requests", runner=self._registration.id):
                     self._attempts.cancel(invocation_id, claim, self.conf.kill_grace)
+            self._look_for_cancels = False
 
     def _rescue_the_dead(self) -> None:
         if time.monotonic() - self._rescued_at >= RESCUE_SECONDS:
             self._rescued_at = time.monotonic()
-            with self._patiently():
+            with self._setback.survived():
                 if self._registration.rescue():
                     self._intake.look_again()
                     self._waiting.look_again()
@@ -247,34 +273,31 @@ class BaseRunner(ABC):
         """How many more may be done now: what has ended is out of the way by now, and who is paused holds no slot."""
         return self.max_parallel_slots - self._attempts.holding_slots
 
-    def _slots_to_claim_for(self) -> int:
-        return 0 if self._is_stopping else self._reclaim_available_slots()
+    def _may_claim(self) -> bool:
+        is_hindered = self._self_check.is_short_of_room or (self._setback.is_on and self._recorder.has_more)
+        return not self._is_stopping and not is_hindered
 
     def _wants_transaction(self) -> bool:
-        return self._turn.wants(self._reclaim_available_slots(), self._slots_to_claim_for()) or self._has_news()
+        if self._setback.is_resting:
+            return False
+        return self._turn.wants(self._reclaim_available_slots(), may_claim=self._may_claim()) or self._has_news()
 
     def _transact(self) -> Done:
         done = NOTHING
         if self._wants_transaction():
-            with self._patiently():
-                done = self._turn.take(self._reclaim_available_slots, self._slots_to_claim_for, self._write_news)
+            with self._setback.survived():
+                slots = self._reclaim_available_slots()
+                done = self._turn.take(slots, self._write_news, may_claim=self._may_claim())
+                self._news_are_written()
+                self._setback.end()
                 self._look_for_cancels |= done.ended_some
             self._watch.committed_ourselves()
         return done
 
-    @contextlib.contextmanager
-    def _patiently(self) -> Iterator[None]:
-        """Where another program keeps the write lock: say so, and try again at the next turn. Nothing was begun."""
-        try:
-            yield
-        except NotBegun as error:
-            log.warning("%s; trying again", error)
-
     # Placing
 
-    def _place(self, claimed: list[Claimed]) -> None:
-        for one in claimed:
-            running = admit(self.database, one, self.conf.output_limit)
+    def _place(self, admitted: list[Running]) -> None:
+        for running in admitted:
             if running.outcome is not None:
                 self._recorder.ended(running)
             else:
@@ -304,7 +327,10 @@ class BaseRunner(ABC):
     # The end
 
     def _reason_to_end(self) -> str | None:
-        if self._attempts or self._recorder.has_more:
+        if self._attempts:
+            return None
+        if self._recorder.has_more:
+            self._give_up_where_it_is_time()
             return None
         if self._is_stopping:
             return "stopped by a signal"
@@ -316,6 +342,13 @@ class BaseRunner(ABC):
             return "drained"
         return None
 
+    def _give_up_where_it_is_time(self) -> None:
+        if self._setback.is_on and self._shutdown.is_out_of_time:
+            raise NotWritten(
+                f"{self.database.path} could not be written until the end: "
+                f"the outcomes of {self._recorder.unrecorded} jobs are not recorded, and these will be done again"
+            )
+
     def _is_idle(self) -> bool:
         waited = time.monotonic() - self._idle_since >= (self.conf.max_idle or 0)
-        return waited and not self._intake.wants(self._slots_to_claim_for())
+        return waited and not self._intake.wants(self._reclaim_available_slots())

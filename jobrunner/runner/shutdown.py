@@ -12,14 +12,20 @@ class Shutdown:
         self._signals = signals
         self.seconds = seconds
         """What running jobs get to finish."""
+        self._deadline = float("inf")
         self._at: float | None = None
 
     def is_new(self) -> bool:
         """Whether it is asked for since the last time that this was asked."""
         if self._at is not None or not self._signals.count:
             return False
-        self._at = time.monotonic() + self.seconds
+        self._at = self._deadline = time.monotonic() + self.seconds
         return True
+
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether its time is up, or a second signal came."""
+        return time.monotonic() >= self._deadline or self._signals.count > 1
 
     @property
     def is_asked_for(self) -> bool:
@@ -29,7 +35,7 @@ class Shutdown:
     @property
     def is_over(self) -> bool:
         """Whether what runs is to be stopped."""
-        return self._at is not None and (time.monotonic() >= self._at or self._signals.count > 1)
+        return self._at not in {None, float("inf")} and self.is_out_of_time
 
     @property
     def next_moment(self) -> float | None:

@@ -4,18 +4,20 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from jobrunner.database import Database
-from jobrunner.models import Claimed
+from jobrunner.errors import JobRunnerError
+from jobrunner.runner.admission import admit
 from jobrunner.runner.attempts import Attempts
 from jobrunner.runner.intake import Intake
 from jobrunner.runner.recorder import Recorder
 from jobrunner.runner.registration import Registration
+from jobrunner.runner.running import Running
 from jobrunner.runner.waiting import Changes, WaitingRoom
 
 
 class Done(NamedTuple):
     """What is committed, and is to be acted on now."""
 
-    claimed: list[Claimed]
+    admitted: list[Running]
     waits: Changes
     ended_some: bool
     """Whether jobs of this runner have ended, or asked for something."""
@@ -25,7 +27,11 @@ NOTHING = Done([], Changes([], []), ended_some=False)
 
 
 class Turn:
-    """Made once, and taken whenever there is something to write down or to claim."""
+    """Made once, and taken whenever there is something to write down or to claim.
+
+    What is in memory moves on only when the commit is certain. So a turn that fails, on a full disk say, is taken
+    again and loses nothing.
+    """
 
     def __init__(
         self,
@@ -35,6 +41,7 @@ class Turn:
         recorder: Recorder,
         waiting: WaitingRoom,
         intake: Intake,
+        output_limit: int,
     ) -> None:
         self._database = database
         self._registration = registration
@@ -42,24 +49,44 @@ class Turn:
         self._recorder = recorder
         self._waiting = waiting
         self._intake = intake
+        self._output_limit = output_limit
 
-    def wants(self, slots: int, claimable: int) -> bool:
-        """Whether there is something to do with so many free slots, of which so many may be claimed for."""
-        return self._recorder.wants(self._attempts) or self._waiting.wants(slots) or self._intake.wants(claimable)
+    def wants(self, slots: int, *, may_claim: bool) -> bool:
+        """Whether there is something to do with so many free slots."""
+        return (
+            self._recorder.wants(self._attempts)
+            or self._waiting.wants(slots)
+            or self._intake.wants(slots if may_claim else 0)
+        )
 
-    def take(self, slots: Callable[[], int], claimable: Callable[[], int], write_news: Callable[[], None]) -> Done:
-        """Make the transaction; NotBegun where another program keeps the write lock."""
-        with self._database.transaction():
-            ended_some = self._recorder.write(self._attempts)
-            if ended_some:
-                self._intake.look_again()
-                self._waiting.look_again()
-            waits = self._waiting.write(slots())
-            if waits.paused:
-                self._intake.look_again()  # what they wait for may be taken now, even by a runner that ends
-            claimed = self._intake.take(claimable())
-            if self._intake.ended_some:
-                self._waiting.look_again()
-            write_news()
-            self._registration.beat()
-        return Done(claimed, waits, ended_some)
+    def take(self, slots: int, write_news: Callable[[], None], *, may_claim: bool) -> Done:
+        """Make the transaction; NotBegun where another program keeps the write lock, NotWritten for the disk's sake."""
+        try:
+            with self._database.transaction():
+                done = self._write(slots, may_claim=may_claim)
+                write_news()
+                self._registration.beat()
+        except JobRunnerError:
+            self._intake.undone()
+            self._waiting.look_again()
+            raise
+        self._recorder.written()
+        self._waiting.written()
+        self._intake.written(len(done.admitted))
+        if self._intake.ended_some:
+            self._waiting.look_again()
+        return done
+
+    def _write(self, slots: int, *, may_claim: bool) -> Done:
+        ended_some = self._recorder.write(self._attempts)
+        if ended_some:
+            self._intake.look_again()
+            self._waiting.look_again()
+        waits = self._waiting.write(slots)
+        if waits.paused:
+            self._intake.look_again()  # what they wait for may be taken now, even by a runner that ends
+        moved = len(waits.paused) - len(waits.resumed)
+        claimed = self._intake.take(slots + moved if may_claim else 0)
+        # In here, since reading the arguments may fail: then nothing was claimed.
+        admitted = [admit(self._database, one, self._output_limit) for one in claimed]
+        return Done(admitted, waits, ended_some)

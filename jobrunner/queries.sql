@@ -350,6 +350,27 @@ SELECT fraction, message, at FROM jr_progress WHERE invocation = :id;
 -- name: children
 SELECT id FROM jr_invocation WHERE parent = :id ORDER BY id;
 
+-- name: ancestors
+-- From the parent upwards; a parent may be gone, and, where rows are written by hand, be a descendant.
+WITH RECURSIVE above(id, height) AS (
+    SELECT parent, 1 FROM jr_invocation WHERE id = :id AND parent IS NOT NULL AND parent <> :id
+    UNION ALL
+    SELECT job.parent, height + 1 FROM above JOIN jr_invocation AS job USING (id)
+     WHERE job.parent IS NOT NULL AND job.parent <> :id
+    LIMIT :limit)
+SELECT id, height FROM above ORDER BY height;
+
+-- name: descendants_in_order
+-- The job itself, then its first child with all that came of it, and so on.
+WITH RECURSIVE below(id, depth) AS (
+    SELECT :id, 0
+    UNION ALL
+    SELECT child.id, depth + 1 FROM below JOIN jr_invocation AS child ON child.parent = below.id
+     WHERE child.parent IS NOT NULL AND child.id <> :id
+     ORDER BY 2 DESC, 1
+    LIMIT :limit)
+SELECT id, depth FROM below;
+
 -- name: counts
 -- Over the partial indexes; what succeeded is what is finished less the unhappy.
 SELECT 'scheduled', count(*) FROM jr_invocation WHERE status = 'scheduled'

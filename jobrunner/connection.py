@@ -67,6 +67,10 @@ def connect(path: Path, patience: Patience, *, relaxed: bool, checkpoint_pages: 
     return connection
 
 
+TOLD = (apsw.Error, UnicodeError, OverflowError)
+"""What `told` has sentences for."""
+
+
 @contextmanager
 def told(path: Path) -> Iterator[None]:
     """Say SQLite's errors in sentences."""

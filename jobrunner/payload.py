@@ -12,13 +12,16 @@ MAX_DEPTH = 100
 """The deepest nesting of lists and objects."""
 INLINE_BYTES = 1000
 """Arguments up to this size stand in the invocation's own row."""
+POSITIONAL = "*"
+"""The key of positional arguments beside named ones; no parameter can have this name."""
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def dump(value: object, what: str) -> str:
     """JSON text of `value`; `what` ("arguments", "result") names it in the error."""
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        size = len(text.encode())
+        text = _encode(value)
+        size = len(text) if text.isascii() else len(text.encode())
     except RecursionError:
         raise NotSerializable(f"the {what} are nested deeper than {MAX_DEPTH} levels, or contain themselves") from None
     except UnicodeEncodeError:

@@ -7,9 +7,13 @@ SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version 
 -- Enqueueing --------------------------------------------------------------------------------------
 
 -- name: enqueue
-INSERT INTO jr_invocation(status, queue, priority, kind, task, args, policy, label, unique_key, parent,
-                          created_at, run_at, expires_at, reason, hold, limit_key, limit_size, limit_drop)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+-- The parameters are the fields of a Request in their order, then the present; ?9 says what becomes of a key that is
+-- held, and is not kept. Arguments above about 1 kB go into a table of their own.
+INSERT INTO jr_invocation(task, kind, args, queue, priority, run_at, expires_at, unique_key, label, policy, hold,
+                          parent, limit_key, limit_size, limit_drop, created_at, status, reason)
+VALUES (?1, ?2, CASE WHEN length(?3) <= 1000 THEN ?3 END, ?4, ?5, ?6, ?7, ?8, ?10, ?11, ?12,
+        ?13, ?14, ?15, ?16, ?17,
+        CASE WHEN ?12 THEN 'blocked' WHEN ?6 > ?17 THEN 'scheduled' ELSE 'pending' END, CASE WHEN ?12 THEN 'held' END);
 
 -- name: last_id
 -- Inside a write transaction new rows get the numbers that follow it, one by one.

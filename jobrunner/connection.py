@@ -4,6 +4,7 @@ This module and `database` are all that knows apsw.
 """
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 import apsw
 
-from jobrunner.database_file import check_file
+from jobrunner.database_file import check_file, descriptors_of
 from jobrunner.errors import (
     DatabaseBroken,
     DatabaseBusy,
@@ -21,12 +22,16 @@ from jobrunner.errors import (
     JobRunnerError,
     NotAllowed,
     NotSerializable,
+    NotWritten,
+    OtherLibrary,
     UsageError,
 )
 
 OLDEST_SQLITE = (3, 51, 3)
 """Older libraries can lose commits when a WAL is reset."""
 _LONGEST_SLEEP = 0.001
+_DAMAGES = (apsw.SQLITE_IOERR_SHORT_READ, apsw.SQLITE_IOERR_CORRUPTFS, apsw.SQLITE_IOERR_DATA)
+"""I/O errors that no second try mends."""
 
 
 class Patience:
@@ -54,6 +59,7 @@ def connect(path: Path, patience: Patience, *, relaxed: bool, checkpoint_pages: 
         raise JobRunnerError(
             f"SQLite {apsw.sqlite_lib_version()} is too old (it can lose commits): pip install -U apsw"
         )
+    refuse_other_library(path)
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     connection.set_busy_handler(patience)
     # With it a prepared statement is not prepared again at each execution.
@@ -67,6 +73,34 @@ def connect(path: Path, patience: Patience, *, relaxed: bool, checkpoint_pages: 
     return connection
 
 
+def refuse_other_library(path: Path) -> None:
+    """OtherLibrary where this process has the file open, and not through apsw.
+
+    Two SQLite libraries in one process do not know of each other, and POSIX drops all locks that a process has on a
+    file when any of its descriptors of it is closed: commits get lost. Asked before our own is opened, since closing
+    that would do it. What is opened later by others cannot be seen from here.
+    """
+    facts = path.stat()
+    if descriptors_of(facts) and not any(_is_on(connection, facts) for connection in apsw.connections()):
+        raise OtherLibrary(path)
+
+
+def _is_on(connection: apsw.Connection, facts: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(Path(connection.filename).stat(), facts)
+    except (OSError, apsw.Error):  # in memory, closed, or of a file that is gone
+        return False
+
+
+def has_moved(connection: apsw.Connection) -> bool:
+    """Whether the file that is open has another name by now, or none."""
+    import ctypes  # 2 ms that no other use of a database needs
+
+    answer = ctypes.c_int(0)
+    connection.file_control("main", apsw.SQLITE_FCNTL_HAS_MOVED, ctypes.addressof(answer))
+    return bool(answer.value)
+
+
 TOLD = (apsw.Error, UnicodeError, OverflowError)
 """What `told` has sentences for."""
 
@@ -76,22 +110,36 @@ def told(path: Path) -> Iterator[None]:
     """Say SQLite's errors in sentences."""
     try:
         yield
-    except apsw.BusyError as error:
-        raise DatabaseBusy(f"{path}: another process holds the write lock") from error
-    except apsw.NotADBError as error:
-        raise ForeignDatabase(f"{path} is not a SQLite database, and is left as it is") from error
-    except (apsw.ReadOnlyError, apsw.PermissionsError, apsw.AuthError) as error:
-        raise NotAllowed(f"{path} cannot be written: {error}") from error
-    except (apsw.CorruptError, apsw.IOError, apsw.FullError, apsw.CantOpenError) as error:
-        raise DatabaseBroken(f"{path}: {error}") from error
-    except (apsw.ConstraintError, apsw.MismatchError) as error:
-        raise UsageError(str(error)) from error
+    except apsw.Error as error:
+        known = _known(path, error)
+        if known is None:
+            raise
+        raise known from error
     except UnicodeEncodeError as error:
         raise NotSerializable("a text contains a lone surrogate, which cannot be kept") from error
     except UnicodeDecodeError as error:
         raise DatabaseBroken(f"{path}: a text in it is not UTF-8, and cannot be read: {error}") from error
     except OverflowError as error:
         raise UsageError("a number is larger than 64 bits, and cannot be kept") from error
+
+
+def _known(path: Path, error: apsw.Error) -> JobRunnerError | None:
+    match error:
+        case apsw.BusyError():
+            return DatabaseBusy(f"{path}: another process holds the write lock")
+        case apsw.NotADBError():
+            return ForeignDatabase(f"{path} is not a SQLite database, and is left as it is")
+        case apsw.ReadOnlyError() | apsw.PermissionsError() | apsw.AuthError():
+            return NotAllowed(f"{path} cannot be written: {error}")
+        case apsw.FullError() | apsw.IOError() if getattr(error, "extendedresult", 0) not in _DAMAGES:
+            return NotWritten(f"{path} cannot be read or written: {error}")
+        case apsw.CorruptError() | apsw.IOError():
+            return DatabaseBroken(f"{path} is damaged ({error}): `jobrunner doctor` tells more")
+        case apsw.CantOpenError():
+            return DatabaseBroken(f"{path}: {error}")
+        case apsw.ConstraintError() | apsw.MismatchError():
+            return UsageError(str(error))
+    return None
 
 
 class Found(NamedTuple):
@@ -105,6 +153,7 @@ class Found(NamedTuple):
 def ask(path: Path, script: str, *, write: bool = False) -> Iterator[Found]:
     """The rows that a person's SQL gives, on a connection of its own, which cannot change anything unless `write`."""
     check_file(path)
+    refuse_other_library(path)
     flags = apsw.SQLITE_OPEN_READWRITE if write else apsw.SQLITE_OPEN_READONLY
     with told(path), contextlib.closing(apsw.Connection(str(path), flags=flags)) as connection:
         connection.set_busy_handler(Patience(30.0))

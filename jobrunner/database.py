@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 
 from jobrunner import sql
-from jobrunner.connection import TOLD, Patience, connect, told
+from jobrunner.connection import TOLD, Patience, connect, has_moved, told
 from jobrunner.database_file import check_file, make_file
 from jobrunner.errors import DatabaseBroken, DatabaseBusy, ForeignDatabase, JobRunnerError, NotBegun
 from jobrunner.lifetime import Closing
@@ -149,6 +149,24 @@ class Database(Closing):
             # The method Connection.data_version() misses foreign commits while this connection is idle.
             return int(self._mine().pragma("data_version"))
 
+    @property
+    def has_moved(self) -> bool:
+        """Whether the file that is open is not the one of this path any more."""
+        with self._lock, told(self.path):
+            return has_moved(self._mine())
+
+    def leave_log(self) -> None:
+        """From now on closing touches neither the file nor its log: they may be somebody else's by now."""
+        with self._lock:
+            self._mine().config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+
+    def check_schema(self) -> None:
+        """ForeignDatabase where the file is not one that this jobrunner can work with as it is."""
+        application_id, version, _, _ = self.query("identity")[0]
+        self._refuse_foreign(application_id, version)
+        if version != SCHEMA_VERSION:
+            raise ForeignDatabase(f"{self.path} has schema version {version}, and had {SCHEMA_VERSION}")
+
     def _mine(self) -> apsw.Connection:
         if self._connection is None:
             if self._closed:
@@ -192,16 +210,19 @@ class Database(Closing):
             return
         if application_id == 0 and version == 0 and objects == 0:
             self._create_schema()
-        elif application_id != APPLICATION_ID:
+            return
+        self._refuse_foreign(application_id, version)
+        migrate(self, version, SCHEMA_VERSION, sql.migrations())
+        self._insist_on_wal()
+
+    def _refuse_foreign(self, application_id: int, version: int) -> None:
+        if application_id != APPLICATION_ID:
             raise ForeignDatabase(f"{self.path} is a database of another program, and is left as it is")
-        elif version > SCHEMA_VERSION:
+        if version > SCHEMA_VERSION:
             raise ForeignDatabase(
                 f"{self.path} has schema version {version}, and this jobrunner knows {SCHEMA_VERSION}: "
                 "update with `pip install -U sqlite-jobrunner`"
             )
-        else:
-            migrate(self, version, SCHEMA_VERSION, sql.migrations())
-            self._insist_on_wal()
 
     def _insist_on_wal(self) -> None:
         # A copy made by VACUUM INTO, say, is none; in another mode a commit may be refused after all was done.
@@ -214,11 +235,15 @@ class Database(Closing):
         text = sql.schema()
         before, _, rest = text.partition("BEGIN IMMEDIATE;")
         with told(self.path):
+            # Whatever was chosen for jobs: a file that is made is to survive a power cut right after it.
+            self._mine().pragma("synchronous", 2)
             self._mine().execute(before).fetchall()
         with self.transaction():
             # Somebody else may have made it since we looked.
             if self.query("identity")[0][:3] == (0, 0, 0):
                 self.script(rest.rpartition("COMMIT;")[0])
+        with told(self.path):
+            self._mine().pragma("synchronous", 1 if self._relaxed else 2)
 
 
 def migrate(database: Database, version: int, target: int, scripts: dict[int, str]) -> None:

@@ -12,9 +12,12 @@ from jobrunner.errors import CannotCreate, NoDatabase, NotAllowed
 
 
 def make_file(path: Path) -> bool:
-    """Make an empty private file, and its folder where that is missing; False where the file was there already."""
+    """Make an empty private file, and its folder where that is missing; False where the file was there already.
+
+    Their names are on disk when it returns.
+    """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(path.parent)
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except FileExistsError as error:
         if path.parent.is_dir():
@@ -22,9 +25,19 @@ def make_file(path: Path) -> bool:
         raise CannotCreate(f"{path} cannot be made: {path.parent} is no folder") from error
     except OSError as error:
         raise CannotCreate(f"{path} cannot be made: {error.strerror}") from error
-    os.close(descriptor)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
     _sync_folder(path.parent)
     return True
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _sync_folder(folder.parent)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -33,6 +46,28 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def free_bytes(path: Path) -> int:
+    """How much more may be written where this file lies."""
+    facts = os.statvfs(path.parent)
+    return facts.f_bavail * facts.f_frsize
+
+
+def descriptors_of(facts: os.stat_result) -> list[int]:
+    """The descriptors by which this process has a file open; none where the system does not list them."""
+    try:
+        numbers = [int(name) for name in os.listdir("/dev/fd")]  # noqa: PTH208 - of a folder that is no folder
+    except OSError:
+        return []
+    return [number for number in numbers if _is_open_on(number, facts)]
+
+
+def _is_open_on(descriptor: int, facts: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), facts)
+    except OSError:  # the one that it took to look
+        return False
 
 
 def check_file(path: Path) -> None:

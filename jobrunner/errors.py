@@ -145,6 +145,10 @@ class DatabaseBroken(JobRunnerError):
     exit_code = 74
 
 
+class NotWritten(DatabaseBroken):
+    """The disk is full, or fails, and nothing stays of what was to be written: it can be tried again."""
+
+
 class DatabaseBusy(JobRunnerError):
     """Another process held the write lock for too long."""
 
@@ -159,6 +163,17 @@ class NotAllowed(JobRunnerError):
     """The file's owner or mode forbids the use, or would let others run code as you."""
 
     exit_code = 77
+
+
+class OtherLibrary(UsageError):
+    """This process has the database open through a SQLite that is not jobrunner's; both together would break it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} is open in this process by other means (Python's sqlite3, say), and jobrunner beside it would "
+            "make both lose their locks. Close that connection first, or use jobrunner from another process"
+        )
+        self.path = path
 
 
 class ChannelClosed(JobRunnerError):

@@ -22,8 +22,9 @@ def captured(limit: int, written: list[tuple[str, bytes]], take_every: int) -> l
     for number, (stream, data) in enumerate(written, 1):
         capture.add(stream, data)
         if number % take_every == 0:
-            pieces += capture.take()
-    return pieces + capture.finish()
+            pieces += capture.head()
+            capture.forget_head()
+    return pieces + capture.all()
 
 
 @given(st.integers(1, 300), chunks, st.integers(1, 20))
@@ -53,7 +54,7 @@ def test_a_byte_at_a_time_makes_no_heap_of_pieces() -> None:
     capture = Capture(100_000)
     for _ in range(200_000):
         capture.add("stdout", b"x")
-    pieces = capture.finish()
+    pieces = capture.all()
     assert len(pieces) < 10
     assert sum(len(piece.data) for piece in pieces) == 100_000
 

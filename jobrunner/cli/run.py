@@ -69,8 +69,12 @@ def run(
         str | None, typer.Option("--output-limit", metavar="BYTES", help="What is kept of a job's output; else 1 MiB.")
     ] = None,
     relaxed: Annotated[
-        bool, typer.Option("--relaxed", help="Do not wait for the disk: a power cut forgets the last moments.")
+        bool,
+        typer.Option("--relaxed", help="Do not wait for the disk: a power cut may undo the last outcomes and claims."),
     ] = False,
+    min_free: Annotated[
+        str | None, typer.Option("--min-free", metavar="BYTES", help="Start no job with less disk free; else 16 MiB.")
+    ] = None,
     log_format: Annotated[
         str, typer.Option("--log-format", metavar="text|json", help="How to tell what happens.")
     ] = "text",
@@ -101,6 +105,7 @@ def run(
         "shutdown_timeout": _seconds(shutdown_timeout),
         "kill_grace": _seconds(kill_grace),
         "output_limit": whole("--output-limit", output_limit),
+        "min_free": whole("--min-free", min_free),
     }
     _log_to_stderr(called, log_format)
     App(called.path, relaxed=relaxed).run(mode, **{name: value for name, value in said.items() if value is not None})

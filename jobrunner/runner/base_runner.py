@@ -1,37 +1,37 @@
 """The order of the runner's loop. A runner differs in where it places work, how it reaps and how it pauses."""
 
-import contextlib
 import logging
-import selectors
-import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any, ClassVar
 
-from jobrunner import broker, orchestrator, ownership, payload
+from jobrunner import ownership
 from jobrunner.cache import Cache, SharedCache
 from jobrunner.commit_watch import CommitWatch
 from jobrunner.database import Database
-from jobrunner.errors import InvocationNotFound, NotBegun, UsageError
-from jobrunner.models import Claimed, InvocationId, StopReason
+from jobrunner.errors import NotWritten, UsageError
+from jobrunner.models import InvocationId
 from jobrunner.ownership import RunnerLocks
-from jobrunner.policy import Policy
-from jobrunner.runner.capture import Capture
+from jobrunner.runner.attempts import Attempts
+from jobrunner.runner.hearing import Hearing
 from jobrunner.runner.intake import Intake
-from jobrunner.runner.recorder import Recorder, flush_moment
+from jobrunner.runner.recorder import Recorder
 from jobrunner.runner.registration import Introduction, Registration
 from jobrunner.runner.running import Running
+from jobrunner.runner.self_check import SelfCheck
+from jobrunner.runner.setback import Setback
 from jobrunner.runner.settings import RunSettings
+from jobrunner.runner.shutdown import Shutdown
 from jobrunner.runner.stop_signals import StopSignals
-from jobrunner.runner.waiting import Changes, ClassifiedInvocations, Reply, WaitingRoom, default_max_paused
+from jobrunner.runner.turn import NOTHING, Done, Turn
+from jobrunner.runner.waiting import ClassifiedInvocations, Reply, WaitingRoom, default_max_paused
 
 RESCUE_SECONDS = 0.4
 """How often to look for runners that died: a locked byte each, no write."""
 SHUTDOWN_GRACE = 1.0
 """Seconds between TERM and KILL when the runner stops; a job had the shutdown time before."""
-KILL_AGAIN_SECONDS = 1.0
 LOCK_SECONDS = 1.0
 LAST_WORD_SECONDS = 30.0
 PLACING_SECONDS = 10.0
@@ -49,12 +49,10 @@ class BaseRunner(ABC):
         self.conf = conf
         self.token = ownership.new_token()
         self.runner_cache = SharedCache()
-        self._selector = selectors.DefaultSelector()
-        self._running: dict[int, Running] = {}
+        self._hearing = Hearing()
         self._look_for_cancels = False
         self._rescued_at = 0.0
         self._idle_since = time.monotonic()
-        self._stop_at: float | None = None
 
     @classmethod
     def parse_args(cls, args: dict[str, Any]) -> RunSettings:
@@ -66,7 +64,8 @@ class BaseRunner(ABC):
 
     def run(self) -> None:
         """Work until told to stop, or until there is nothing left where the settings say so."""
-        with StopSignals() as self._signals, self._selector:
+        with StopSignals() as self._signals, self._hearing:
+            self._shutdown = Shutdown(self._signals, self.conf.shutdown_timeout)
             try:
                 self._on_start()  # starts the template: nothing is open yet
                 with (
@@ -94,10 +93,22 @@ class BaseRunner(ABC):
         self._intake = Intake(database, self._registration.id, self.conf)
         self._recorder = Recorder(database, self._registration.id, self.runner_cache)
         self._waiting = WaitingRoom(database, self.conf.max_paused or default_max_paused())
+        self._attempts = Attempts(self._waiting, self._signal)
+        self._turn = Turn(
+            database,
+            self._registration,
+            self._attempts,
+            self._recorder,
+            self._waiting,
+            self._intake,
+            self.conf.output_limit,
+        )
+        self._setback = Setback(database.path)
+        self._self_check = SelfCheck(database, self.conf)
         with CommitWatch(database) as self._watch:
-            self._listen(self._signals.fileno(), lambda _: self._signals.drain())
+            self._hearing.listen(self._signals.fileno(), lambda _: self._signals.drain())
             if self._watch.descriptor is not None:
-                self._listen(self._watch.descriptor, lambda _: None)
+                self._hearing.listen(self._watch.descriptor, lambda _: None)
             log.info("runner %d: %d slots on %s", self._registration.id, self.max_parallel_slots, database.path)
             while (why := self._reason_to_end()) is None:
                 self.runner_loop_iteration()
@@ -106,17 +117,18 @@ class BaseRunner(ABC):
     def runner_loop_iteration(self) -> None:
         """One turn: hear, then one transaction for all that came in and all that can be claimed, then tell."""
         self._collect_messages()
+        self._check_the_file()
         self._heed_signals()
         self._heed_cancels()
-        self._enforce_deadlines()
+        self._attempts.enforce_deadlines(self.conf.kill_grace)
         self._rescue_the_dead()
         self._tend()
-        claimed, waits = self._transact()
-        for running in waits.paused:
+        done = self._transact()
+        for running in done.waits.paused:
             self._pause_waiting_process(running)
-        for running in waits.resumed:
+        for running in done.waits.resumed:
             self._resume_waiting_process(running)
-        self._place(claimed)
+        self._place(done.admitted)
         self._recorder.reply()
         self._waiting.reply()
 
@@ -148,9 +160,12 @@ class BaseRunner(ABC):
     def _write_news(self) -> None:
         """Inside the turn's transaction: write down what people want to see of this runner's processes."""
 
+    def _news_are_written(self) -> None:
+        """What `_write_news` wrote is committed."""
+
     @property
     def _is_stopping(self) -> bool:
-        return self._stop_at is not None
+        return self._shutdown.is_asked_for
 
     @abstractmethod
     def _pause_waiting_process(self, running: Running) -> None:
@@ -168,32 +183,23 @@ class BaseRunner(ABC):
     def _on_stop_runner_loop(self, why: str) -> None:
         """The loop has ended, nothing runs any more, and the database is still open: say that this runner stopped."""
         self.database.patience.seconds = LAST_WORD_SECONDS
-        self._registration.stop(why)
+        with self._setback.survived():  # a full disk: others will find its lock free, and nothing of its own
+            self._registration.stop(why)
         log.info("runner %d: %s", self._registration.id, why)
 
     # Hearing
 
-    def _listen(self, descriptor: int, heed: Callable[[int], None]) -> None:
-        self._selector.register(descriptor, selectors.EVENT_READ, heed)
-
-    def _listens_to(self, descriptor: int) -> bool:
-        return descriptor >= 0 and descriptor in self._selector.get_map()  # of a closed socket it is -1
-
-    def _listen_for_room(self, descriptor: int, *, wanted: bool) -> None:
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if wanted else 0)
-        self._selector.modify(descriptor, events, self._selector.get_key(descriptor).data)
-
-    def _ignore(self, descriptor: int) -> None:
-        self._selector.unregister(descriptor)
-
     def _collect_messages(self) -> None:
-        for key, mask in self._selector.select(self._patience()):
-            if self._listens_to(key.fd):  # an earlier event of this turn may have ended it
-                key.data(mask)
-        if self._watch.has_committed():
-            self._intake.look_again()
-            self._waiting.look_again()
-            self._look_for_cancels = True
+        self._hearing.hear(self._patience())
+        with self._setback.survived():
+            if self._watch.has_committed():
+                self._intake.look_again()
+                self._waiting.look_again()
+                self._look_for_cancels = True
+
+    def _check_the_file(self) -> None:
+        with self._setback.survived():
+            self._self_check.look()
 
     def _patience(self) -> float:
         if self._wants_transaction():
@@ -203,65 +209,43 @@ class BaseRunner(ABC):
         return max(0.0, min(soonest, RESCUE_SECONDS, self._watch.poll_seconds))
 
     def _moments(self) -> Iterator[float | None]:
-        for running in self._running.values():
-            yield running.next_moment
-            yield flush_moment(running)
-        yield self._stop_at
+        yield from self._attempts.moments()
+        yield self._shutdown.next_moment
+        if self._setback.is_on:  # what is due stays due until it is tried again
+            yield self._setback.next_moment
+            return
+        yield from self._attempts.flush_moments()
         yield self._intake.next_moment
         yield self._waiting.next_moment
-        if self.conf.max_idle is not None and not self._running:
+        if self.conf.max_idle is not None and not self._attempts:
             yield self._idle_since + self.conf.max_idle
 
-    # Time and signals
-
     def _heed_signals(self) -> None:
-        now = time.monotonic()
-        if self._signals.count and self._stop_at is None:
-            self._stop_at = now + self.conf.shutdown_timeout
-            log.info("stopping: %d jobs have %g s to finish", len(self._running), self.conf.shutdown_timeout)
-        if self._stop_at is not None and (now >= self._stop_at or self._signals.count > 1 or self._only_waits()):
-            self._stop_at = float("inf")
-            for running in self._running.values():
-                self._stop(running, "shutdown", SHUTDOWN_GRACE)
+        if self._shutdown.is_new():
+            log.info("stopping: %d jobs have %g s to finish", len(self._attempts), self._shutdown.seconds)
+        if self._shutdown.is_over or (self._is_stopping and self._only_waits()):
+            self._shutdown.end()
+            for running in self._attempts:
+                self._attempts.stop(running, "shutdown", SHUTDOWN_GRACE)
 
     def _only_waits(self) -> bool:
         """Whether all that is left waits for what nobody here will do any more."""
         may_go_on = self._recorder.has_more or not self._waiting.is_still
-        return bool(self._running) and not may_go_on and all(one.paused_at for one in self._running.values())
+        return bool(self._attempts) and not may_go_on and self._attempts.holding_slots == 0
 
     def _heed_cancels(self) -> None:
         if not self._look_for_cancels:
             return
-        self._look_for_cancels = False
-        if self._running:
-            for invocation_id, claim in self.database.query("cancel_requests", runner=self._registration.id):
-                running = self._running.get(invocation_id)
-                if running is not None and running.claimed.claim == claim:
-                    self._stop(running, "cancel", self.conf.kill_grace)
-
-    def _enforce_deadlines(self) -> None:
-        now = time.monotonic()
-        for running in self._running.values():
-            if running.next_moment is None or now < running.next_moment:
-                continue
-            if running.stopped:
-                running.kill_at = now + KILL_AGAIN_SECONDS  # told again until it is gone
-                self._signal(running, signal.SIGKILL)
-            else:
-                self._stop(running, "timeout", self.conf.kill_grace)
-
-    def _stop(self, running: Running, why: StopReason, grace: float) -> None:
-        if running.stopped is None:
-            running.stopped = why
-            self._waiting.forget(running)
-            self._signal(running, signal.SIGTERM)
-            self._signal(running, signal.SIGCONT)  # a paused process hears of it only when it goes on
-        running.kill_at = min(running.kill_at or float("inf"), time.monotonic() + grace)
+        with self._setback.survived():
+            if self._attempts:
+                for invocation_id, claim in self.database.query("cancel_requests", runner=self._registration.id):
+                    self._attempts.cancel(invocation_id, claim, self.conf.kill_grace)
+            self._look_for_cancels = False
 
     def _rescue_the_dead(self) -> None:
         if time.monotonic() - self._rescued_at >= RESCUE_SECONDS:
             self._rescued_at = time.monotonic()
-            with self._patiently():
+            with self._setback.survived():
                 if self._registration.rescue():
                     self._intake.look_again()
                     self._waiting.look_again()
@@ -287,70 +271,38 @@ class BaseRunner(ABC):
 
     def _reclaim_available_slots(self) -> int:
         """How many more may be done now: what has ended is out of the way by now, and who is paused holds no slot."""
-        return self.max_parallel_slots - sum(one.paused_at is None for one in self._running.values())
+        return self.max_parallel_slots - self._attempts.holding_slots
 
-    @property
-    def _slots_to_claim_for(self) -> int:
-        return 0 if self._stop_at is not None else self._reclaim_available_slots()
+    def _may_claim(self) -> bool:
+        is_hindered = self._self_check.is_short_of_room or (self._setback.is_on and self._recorder.has_more)
+        return not self._is_stopping and not is_hindered
 
     def _wants_transaction(self) -> bool:
-        return (
-            self._recorder.wants(self._running.values())
-            or self._waiting.wants(self._reclaim_available_slots())
-            or self._intake.wants(self._slots_to_claim_for)
-            or self._has_news()
-        )
+        if self._setback.is_resting:
+            return False
+        return self._turn.wants(self._reclaim_available_slots(), may_claim=self._may_claim()) or self._has_news()
 
-    def _transact(self) -> tuple[list[Claimed], Changes]:
-        claimed: list[Claimed] = []
-        waits = Changes([], [])
+    def _transact(self) -> Done:
+        done = NOTHING
         if self._wants_transaction():
-            with self._patiently(), self.database.transaction():
-                if self._recorder.write(self._running.values()):
-                    self._intake.look_again()
-                    self._waiting.look_again()
-                    self._look_for_cancels = True
-                waits = self._waiting.write(self._reclaim_available_slots())
-                if waits.paused:
-                    self._intake.look_again()  # what they wait for may be taken now, even by a runner that ends
-                claimed = self._intake.take(self._slots_to_claim_for)
-                if self._intake.ended_some:
-                    self._waiting.look_again()
-                self._write_news()
-                self._registration.beat()
+            with self._setback.survived():
+                slots = self._reclaim_available_slots()
+                done = self._turn.take(slots, self._write_news, may_claim=self._may_claim())
+                self._news_are_written()
+                self._setback.end()
+                self._look_for_cancels |= done.ended_some
             self._watch.committed_ourselves()
-        return claimed, waits
-
-    @contextlib.contextmanager
-    def _patiently(self) -> Iterator[None]:
-        """Where another program keeps the write lock: say so, and try again at the next turn. Nothing was begun."""
-        try:
-            yield
-        except NotBegun as error:
-            log.warning("%s; trying again", error)
+        return done
 
     # Placing
 
-    def _place(self, claimed: list[Claimed]) -> None:
-        for one in claimed:
-            running = self._admit(one)
-            if running is not None:
+    def _place(self, admitted: list[Running]) -> None:
+        for running in admitted:
+            if running.outcome is not None:
+                self._recorder.ended(running)
+            else:
+                self._attempts.add(running)
                 self._try_to_start(running)
-
-    def _admit(self, claimed: Claimed) -> Running | None:
-        capture = Capture(self.conf.output_limit)
-        try:
-            if claimed.args is None:
-                claimed = claimed._replace(args=broker.argument(self.database, claimed.id))
-            text = claimed.args or ""
-            payload.check(text, len(text.encode()), "arguments")  # rows can be written by hand
-            running = Running(claimed, Policy.from_json(claimed.policy), capture)
-        except (UsageError, InvocationNotFound) as error:
-            bad = orchestrator.unreadable(claimed, error)
-            self._recorder.ended(Running(claimed, bad.policy, capture, outcome=bad.outcome))
-            return None
-        self._running[claimed.id] = running
-        return running
 
     def _try_to_start(self, running: Running) -> None:
         try:
@@ -368,17 +320,19 @@ class BaseRunner(ABC):
 
     def _conclude(self, running: Running) -> None:
         """An attempt is over, whatever came of it."""
-        self._running.pop(running.claimed.id, None)
-        self._waiting.forget(running)
+        self._attempts.remove(running)
         self._idle_since = time.monotonic()
         self._recorder.ended(running)
 
     # The end
 
     def _reason_to_end(self) -> str | None:
-        if self._running or self._recorder.has_more:
+        if self._attempts:
             return None
-        if self._stop_at is not None:
+        if self._recorder.has_more:
+            self._give_up_where_it_is_time()
+            return None
+        if self._is_stopping:
             return "stopped by a signal"
         if self._intake.is_exhausted:
             return f"done: {self.conf.max_jobs} jobs"
@@ -388,6 +342,13 @@ class BaseRunner(ABC):
             return "drained"
         return None
 
+    def _give_up_where_it_is_time(self) -> None:
+        if self._setback.is_on and self._shutdown.is_out_of_time:
+            raise NotWritten(
+                f"{self.database.path} could not be written until the end: "
+                f"the outcomes of {self._recorder.unrecorded} jobs are not recorded, and these will be done again"
+            )
+
     def _is_idle(self) -> bool:
         waited = time.monotonic() - self._idle_since >= (self.conf.max_idle or 0)
-        return waited and not self._intake.wants(self._slots_to_claim_for)
+        return waited and not self._intake.wants(self._reclaim_available_slots())

@@ -20,7 +20,7 @@ class Piece(NamedTuple):
 
 
 class Capture:
-    """It starts with an attempt and ends with `finish`; `limit` is how many bytes are kept, at least 1."""
+    """It starts with an attempt and ends with its end; `limit` is how many bytes are kept, at least 1."""
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._head_room = limit // 2
@@ -43,17 +43,20 @@ class Capture:
 
     @property
     def has_pieces(self) -> bool:
-        """Whether `take` has something to give."""
+        """Whether `head` has something to give."""
         return bool(self._ready)
 
-    def take(self) -> list[Piece]:
-        """The pieces of the head that have come since the last call."""
-        ready, self._ready = self._ready, deque()
-        return list(ready)
+    def head(self) -> list[Piece]:
+        """The pieces of the head that have come since `forget_head`."""
+        return list(self._ready)
 
-    def finish(self) -> list[Piece]:
-        """All that has not been taken: the head's rest, the mark of the cut, the tail."""
-        pieces = self.take()
+    def forget_head(self) -> None:
+        """What `head` gave is written down."""
+        self._ready.clear()
+
+    def all(self) -> list[Piece]:
+        """What is not written down, once nothing more comes: the head's rest, the mark of the cut, the tail."""
+        pieces = self.head()
         if self._cut:
             first = self._tail[0]
             pieces.append(Piece(first.at, first.stream, b"", self._cut))

@@ -48,7 +48,7 @@ class Intake:
         return self._is_due() or (self._may_be_pending and self.room(free) > 0)
 
     def take(self, free: int) -> list[Claimed]:
-        """Inside a transaction: let the clock act, then claim for the free slots."""
+        """Inside a transaction: let the clock act, then claim for the free slots. `written` or `undone` follows."""
         self.ended_some = False
         if self._is_due():
             self.ended_some = broker.promote_and_expire(self._database) > 0
@@ -59,9 +59,17 @@ class Intake:
         taken = broker.take(self._database, self._runner, self._queues, room, awaited_only=self.is_exhausted)
         self.ended_some |= taken.dropped > 0
         self._may_be_pending = taken.more or len(taken.claimed) == room
-        if self._left is not None:
-            self._left = max(0, self._left - len(taken.claimed))
         return taken.claimed
+
+    def written(self, claimed: int) -> None:
+        """The commit is certain: so many are ours."""
+        if self._left is not None:
+            self._left = max(0, self._left - claimed)
+
+    def undone(self) -> None:
+        """The transaction came to nothing: the next one has to look at everything, the clock included."""
+        self._may_be_pending = True
+        self._due_at = now_ms()
 
     def is_drained(self) -> bool:
         """Whether nothing is pending here and no retry waits."""

@@ -120,7 +120,6 @@ class MultiThreadRunner(TemplateRunner):
 
     def _write_news(self) -> None:
         if self._has_news():
-            self._told, self._told_at = self._seen(), time.monotonic()
             ago = now_ms() - round(1000 * time.monotonic())
             rows = [
                 Process(
@@ -136,6 +135,10 @@ class MultiThreadRunner(TemplateRunner):
                 if key in self.processes
             ]
             state_backend.put_processes(self.database, self._registration.id, rows)
+
+    def _news_are_written(self) -> None:
+        if self._has_news():
+            self._told, self._told_at = self._seen(), time.monotonic()
 
     def _scale_up_processes(self) -> None:
         """Keep the least number of processes; more are started where work is placed and no thread is free."""

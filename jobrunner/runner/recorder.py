@@ -31,6 +31,14 @@ class Asked(NamedTuple):
     facts: list[Json]
 
 
+class _Draft(NamedTuple):
+    """What a turn's transaction writes down; it is forgotten here when the commit is certain."""
+
+    flushed: list[Running]
+    told: list[tuple[Claimed, Verdict | None]]
+    replies: list[Callable[[], None]]
+
+
 class Recorder:
     """A runner's side of the records, from its registration on."""
 
@@ -42,6 +50,7 @@ class Recorder:
         self._asked: list[Asked] = []
         self._progress: dict[tuple[int, int], tuple[float | None, str | None]] = {}
         self._declared: list[Running] = []
+        self._draft = _Draft([], [], [])
         self._told: list[tuple[Claimed, Verdict | None]] = []
         self._replies: list[Callable[[], None]] = []
 
@@ -51,7 +60,10 @@ class Recorder:
 
     def asked(self, running: Running, reply: Reply, verb: str, facts: list[Json]) -> None:
         """A job asks something and waits for the answer."""
-        self._asked.append(Asked(running, reply, verb, facts))
+        if verb == "cache":  # at once, and once: no transaction that fails and is made again may add to it twice
+            self._replies.append(functools.partial(reply, *requests.answer_from_cache(self._cache, facts)))
+        else:
+            self._asked.append(Asked(running, reply, verb, facts))
 
     def declared(self, running: Running) -> None:
         """The task said how it is to be done: should this runner die, the one that takes over must know."""
@@ -66,15 +78,23 @@ class Recorder:
         """Whether something came in that others may be waiting for."""
         return bool(self._ended or self._asked or self._progress or self._declared)
 
+    @property
+    def unrecorded(self) -> int:
+        """How many outcomes are kept here, and not yet in the database."""
+        return len(self._ended)
+
     def wants(self, running: Iterable[Running]) -> bool:
         """Whether `write` has something to do."""
         return self.has_more or any(_is_old(one) for one in running)
 
     def write(self, running: Iterable[Running]) -> bool:
-        """Inside a transaction: write all down; tells whether that may have made something claimable."""
-        for one in running:
-            if _is_old(one):
-                self._put_output(one, one.capture.take())
+        """Inside a transaction: write all down; tells whether that may have made something claimable.
+
+        Everything is kept until `written`: a transaction that fails loses nothing.
+        """
+        self._draft = _Draft([one for one in running if _is_old(one)], [], [])
+        for one in self._draft.flushed:
+            self._put_output(one, one.capture.head())
         for one in self._declared:
             with contextlib.suppress(UsageError):  # a text that cannot be kept: it is done so all the same
                 orchestrator.keep_policy(self._database, one.claimed, one.policy)
@@ -83,14 +103,21 @@ class Recorder:
         for one in self._ended:
             self._record(one)
         for asked in self._asked:
-            answer = requests.answer(self._database, self._cache, asked.running.claimed, asked.verb, asked.facts)
-            self._replies.append(functools.partial(asked.reply, *answer))
-        changed = bool(self._ended or self._asked)
+            answer = requests.answer(self._database, asked.running.claimed, asked.verb, asked.facts)
+            self._draft.replies.append(functools.partial(asked.reply, *answer))
+        return bool(self._ended or self._asked)
+
+    def written(self) -> None:
+        """The commit is certain: forget what is in the database now."""
+        for one in self._draft.flushed:
+            one.capture.forget_head()
+            one.flushed_at = time.monotonic()
+        self._told += self._draft.told
+        self._replies += self._draft.replies
         self._ended, self._asked, self._progress, self._declared = [], [], {}, []
-        return changed
 
     def reply(self) -> None:
-        """After the commit: send the answers, and tell what ended."""
+        """Send the answers, and tell what ended; what was written is committed."""
         told, self._told = self._told, []
         for claimed, verdict in told:
             journal.ended(claimed, verdict)
@@ -99,16 +126,15 @@ class Recorder:
             reply()
 
     def _record(self, running: Running) -> None:
-        self._put_output(running, running.capture.finish())
+        self._put_output(running, running.capture.all())
         try:
             verdict = orchestrator.record(self._database, running.ended(), self._runner)
         except UsageError as error:  # the database refuses what the job delivered
             running.outcome = Outcome(failure=Failure("BadOutcome", f"its outcome cannot be kept: {error}"))
             verdict = orchestrator.record(self._database, running.ended(), self._runner)
-        self._told.append((running.claimed, verdict))
+        self._draft.told.append((running.claimed, verdict))
 
     def _put_output(self, running: Running, pieces: list[Piece]) -> None:
-        running.flushed_at = time.monotonic()
         if pieces:
             state_backend.put_output(self._database, running.claimed.id, running.claimed.claim, pieces)
 

@@ -1,6 +1,7 @@
 """What a job may ask of its runner, and the runner's answer: the other end of `channel_client`."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from jobrunner import broker, state_backend
@@ -15,13 +16,19 @@ _LOG_PAGE = 16
 Answer = tuple[str, Json]
 
 
-def answer(database: Database, cache: SharedCache, asker: Claimed, verb: str, facts: list[Json]) -> Answer:
+def answer(database: Database, asker: Claimed, verb: str, facts: list[Json]) -> Answer:
     """Do what is asked, alone in a savepoint; ("answer", value) or ("error", [class, message, attributes])."""
+    return _attempt(verb, partial(_answer, database, asker, verb, facts))
+
+
+def answer_from_cache(cache: SharedCache, facts: list[Json]) -> Answer:
+    """The same for what a job asks of the cache, which needs no database."""
+    return _attempt("cache", partial(cache.call, *facts))
+
+
+def _attempt(verb: str, do: Callable[[], Json]) -> Answer:
     try:
-        with database.transaction():
-            if verb == "cache":
-                return "answer", cache.call(*facts)
-            return "answer", _answer(database, asker, verb, facts)
+        return "answer", do()
     except (DatabaseBroken, DatabaseBusy):
         raise  # the runner's trouble, not the job's
     except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
@@ -34,7 +41,8 @@ def answer(database: Database, cache: SharedCache, asker: Claimed, verb: str, fa
 def _answer(database: Database, asker: Claimed, verb: str, facts: list[Json]) -> Json:
     if verb not in _VERBS:
         raise UsageError(f"a job cannot ask for {verb!r}")
-    return _VERBS[verb](database, asker, *facts)
+    with database.transaction():
+        return _VERBS[verb](database, asker, *facts)
 
 
 def _enqueue(database: Database, asker: Claimed, rows: list[list[Any]]) -> Json:

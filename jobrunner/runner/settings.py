@@ -35,6 +35,8 @@ class RunSettings:
     idle_timeout: float = 60.0
     max_tasks_per_child: int | None = None
     max_memory: int | None = None
+    min_free: int = 16 << 20
+    max_wal: int = 256 << 20
 
     def __post_init__(self) -> None:
         if not 1 <= self.jobs <= 10_000:
@@ -53,5 +55,7 @@ class RunSettings:
             raise UsageError("the output that is kept must be at least a byte")
         if self.max_jobs is not None and self.max_jobs < 1:
             raise UsageError("max_jobs must be at least 1")
+        if self.min_free < 0 or self.max_wal < 0:
+            raise UsageError("min_free and max_wal are numbers of bytes, and cannot be negative")
         if not self.app_dir.is_dir():
             raise UsageError(f"there is no folder {self.app_dir} to import from")

@@ -69,7 +69,7 @@ class TemplateRunner(BaseRunner):
     def _start_template(self) -> None:
         self._template = TemplateProcess(self.runner_args, self.conf.app_dir, self.conf.imports)
         self._template_started = time.monotonic()
-        self._listen(self._template.fileno(), lambda _: self._hear_template())
+        self._hearing.listen(self._template.fileno(), lambda _: self._hear_template())
 
     def _hear_template(self) -> None:
         try:
@@ -82,7 +82,7 @@ class TemplateRunner(BaseRunner):
         """The template died, and its workers with it: sweep up, give the work back, start another."""
         lived = time.monotonic() - self._template_started
         self._deaths = self._deaths + 1 if lived < _TOO_SOON_SECONDS else 1
-        self._ignore(self._template.fileno())
+        self._hearing.ignore(self._template.fileno())
         self._template.close()
         self._preloaded.clear()
         log.error("the template process %d died, and %d workers with it", self._template.pid, len(self._workers))
@@ -105,9 +105,9 @@ class TemplateRunner(BaseRunner):
         """Have the worker forked, with its first message on its way."""
         self._next_key += 1
         self._workers[worker.key] = worker
-        self._listen(worker.channel.fileno(), partial(self._hear_worker, worker))
+        self._hearing.listen(worker.channel.fileno(), partial(self._hear_worker, worker))
         for stream in worker.streams:
-            self._listen(stream, partial(self._take_output, worker, stream))
+            self._hearing.listen(stream, partial(self._take_output, worker, stream))
         with worker.lend() as descriptors:
             self._tell(worker, *first)
             try:
@@ -129,9 +129,9 @@ class TemplateRunner(BaseRunner):
             self._template.signal(worker.key, number)
 
     def _tell(self, worker: WorkerProcess, *message: Any) -> None:
-        if self._listens_to(worker.channel.fileno()):
+        if self._hearing.listens_to(worker.channel.fileno()):
             worker.channel.post(*message)
-            self._listen_for_room(worker.channel.fileno(), wanted=worker.channel.has_more_to_send)
+            self._hearing.listen_for_room(worker.channel.fileno(), wanted=worker.channel.has_more_to_send)
 
     # Hearing the template
 
@@ -167,22 +167,22 @@ class TemplateRunner(BaseRunner):
     # Hearing a worker
 
     def _hear_worker(self, worker: WorkerProcess, _: int, *, to_the_end: bool = False) -> None:
-        if not self._listens_to(worker.channel.fileno()):
+        if not self._hearing.listens_to(worker.channel.fileno()):
             return
         try:
             if worker.channel.has_more_to_send:
                 worker.channel.flush()
-                self._listen_for_room(worker.channel.fileno(), wanted=worker.channel.has_more_to_send)
+                self._hearing.listen_for_room(worker.channel.fileno(), wanted=worker.channel.has_more_to_send)
             for message in worker.channel.read(to_the_end=to_the_end):
                 running, said, answer = worker.addressed(message)
                 if running is not None:
                     self._heed(worker, running, messages.parse(said), partial(self._tell, worker, *answer))
         except (BadMessage, ChannelBroken) as error:
             log.error("process %d is killed: a job of it wrote into its channel: %s", worker.pid, error)
-            self._ignore(worker.channel.fileno())
+            self._hearing.ignore(worker.channel.fileno())
             self._signal_process(worker, signal.SIGKILL)
         except ChannelClosed:
-            self._ignore(worker.channel.fileno())
+            self._hearing.ignore(worker.channel.fileno())
 
     def _heed(self, worker: WorkerProcess, running: Running, said: messages.Said, reply: Callable[..., None]) -> None:
         match said:
@@ -228,7 +228,7 @@ class TemplateRunner(BaseRunner):
             except BlockingIOError:
                 return
             if not data:
-                self._ignore(stream)
+                self._hearing.ignore(stream)
                 worker.close_stream(stream)
                 return
             self._wrote(worker, worker.streams[stream], data)
@@ -244,8 +244,8 @@ class TemplateRunner(BaseRunner):
 
     def _forget(self, worker: WorkerProcess) -> None:
         for descriptor in (worker.channel.fileno(), *worker.streams):
-            if self._listens_to(descriptor):
-                self._ignore(descriptor)
+            if self._hearing.listens_to(descriptor):
+                self._hearing.ignore(descriptor)
         worker.close()
 
 

@@ -1,8 +1,8 @@
 """Invocations that wait for others: paused, holding no slot, resumed when all that they wait for are final."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -49,6 +49,18 @@ class Changes(NamedTuple):
     resumed: list[Running]
 
 
+@dataclass(eq=False)
+class _Draft:
+    """What a turn's transaction decides; it comes true in memory when the commit is certain."""
+
+    paused: list[Waiter] = field(default_factory=list)
+    final: set[InvocationId] = field(default_factory=set)
+    ready: list[Waiter] = field(default_factory=list)
+    resumed: list[Waiter] = field(default_factory=list)
+    given_up: list[Waiter] = field(default_factory=list)
+    replies: list[Callable[[], None]] = field(default_factory=list)
+
+
 def default_max_paused() -> int:
     """Half of the memory that is free now, in paused processes; at least 16."""
     return max(16, psutil.virtual_memory().available // 2 // PAUSED_PROCESS_BYTES)
@@ -62,7 +74,8 @@ class WaitingRoom:
         self._max_paused = max_paused
         self._asking: list[Waiter] = []
         self._waiters: dict[InvocationId, Waiter] = {}
-        self._ready: list[Waiter] = []
+        self._ready: dict[InvocationId, Waiter] = {}
+        self._draft = _Draft()
         self._replies: list[Callable[[], None]] = []
         self._look = False
         self._look_after = 0.0
@@ -82,9 +95,8 @@ class WaitingRoom:
     def forget(self, running: Running) -> None:
         """The job's process is gone, or going; nobody is to be told."""
         self._asking = [one for one in self._asking if one.running is not running]
-        waiter = self._waiters.pop(running.claimed.id, None)
-        if waiter in self._ready:
-            self._ready.remove(waiter)
+        self._waiters.pop(running.claimed.id, None)
+        self._ready.pop(running.claimed.id, None)
 
     def wants(self, free: int) -> bool:
         """Whether `write` has something to do."""
@@ -99,21 +111,39 @@ class WaitingRoom:
     @property
     def next_moment(self) -> float | None:
         """When the first of them has waited long enough, or one may look again, on the monotonic clock."""
-        waiting = (one for one in self._waiters.values() if one not in self._ready)
-        moments = [one.deadline for one in waiting if one.deadline is not None]
+        moments = [one.deadline for one in self._not_ready() if one.deadline is not None]
         return min([*moments, self._look_after] if self._look else moments, default=None)
 
     def write(self, free: int) -> Changes:
-        """Inside a transaction: pause those that have to wait, and resume whom it is time for while there are slots."""
-        paused = [one.running for one in self._take_asking() if self._pause(one)]
+        """Inside a transaction: pause those that have to wait, and resume whom it is time for while there are slots.
+
+        All stay as they are until `written`: a transaction that fails changes nobody.
+        """
+        self._draft = draft = _Draft()
+        draft.paused += [one for one in self._asking if self._pause(one)]
         self._find_ready()
-        now = self._ready[: max(0, free + len(paused))]
-        resumed = [waiter.running for waiter in now if self._resume(waiter)]
-        self._ready = [one for one in self._ready if one.running.claimed.id in self._waiters]
-        return Changes(paused, resumed)
+        for waiter in draft.ready[: max(0, free + len(draft.paused))]:
+            self._resume(waiter)
+        return Changes([one.running for one in draft.paused], [one.running for one in draft.resumed])
+
+    def written(self) -> None:
+        """The commit is certain: those that were paused wait, and those that were resumed do not."""
+        draft, self._draft = self._draft, _Draft()
+        self._asking = []
+        for waiter in draft.paused:
+            waiter.running.pause()
+            self._waiters[waiter.running.claimed.id] = waiter
+        for waiter in self._waiters.values() if draft.final else ():
+            waiter.unfinished -= draft.final
+        self._ready = {one.running.claimed.id: one for one in draft.ready}
+        for waiter in draft.resumed:
+            waiter.running.resume()
+        for waiter in (*draft.resumed, *draft.given_up):
+            self.forget(waiter.running)
+        self._replies += draft.replies
 
     def reply(self) -> None:
-        """After the commit, and after those that were stopped go on: send the answers."""
+        """After those that were stopped go on: send the answers. What was decided is committed."""
         replies, self._replies = self._replies, []
         for reply in replies:
             reply()
@@ -125,10 +155,6 @@ class WaitingRoom:
         pending = set(non_final)
         return ClassifiedInvocations([one for one in awaited if one not in pending], non_final)
 
-    def _take_asking(self) -> list[Waiter]:
-        asking, self._asking = self._asking, []
-        return asking
-
     def _pause(self, waiter: Waiter) -> bool:
         """Pause it if it has to wait; else its answer is ready. One that is being stopped, or has ended, gets none."""
         if waiter.running.stopped is not None or waiter.running.outcome is not None:
@@ -139,21 +165,19 @@ class WaitingRoom:
                 if not waiter.unfinished:
                     self._answer(waiter)
                     return False
-                self._check_room()
+                self._check_room(len(self._waiters) + len(self._draft.paused))
                 orchestrator.pause(self._database, waiter.running.claimed, sorted(waiter.unfinished))
         except (DatabaseBroken, DatabaseBusy):
             raise  # the runner's trouble, not the job's
         except JobRunnerError as error:
-            self._replies.append(partial(waiter.reply, "error", facts_of(error)))
+            self._draft.replies.append(partial(waiter.reply, "error", facts_of(error)))
             return False
-        waiter.running.pause()
-        self._waiters[waiter.running.claimed.id] = waiter
         return True
 
-    def _check_room(self) -> None:
-        if len(self._waiters) >= self._max_paused:
+    def _check_room(self, paused: int) -> None:
+        if paused >= self._max_paused:
             raise JobRunnerError(
-                f"{len(self._waiters)} jobs of this runner wait for others already, which is its limit: "
+                f"{paused} jobs of this runner wait for others already, which is its limit: "
                 "raise it with --max-paused, or let fewer wait at a time"
             )
 
@@ -161,38 +185,40 @@ class WaitingRoom:
         return [state.id for state in state_backend.states(self._database, ids)]
 
     def _find_ready(self) -> None:
-        waiting = [one for one in self._waiters.values() if one not in self._ready]
+        draft = self._draft
         if self._look and time.monotonic() >= self._look_after:
             self._look = False
-            self._mark_final(waiting)
-        self._ready += [one for one in waiting if not one.unfinished or _is_overdue(one)]
+            self._find_final()
+        waiting = [*self._not_ready(), *draft.paused]
+        draft.ready += self._ready.values()
+        draft.ready += [one for one in waiting if one.unfinished <= draft.final or _is_overdue(one)]
 
-    def _mark_final(self, waiting: list[Waiter]) -> None:
+    def _find_final(self) -> None:
         began = time.monotonic()
-        final = set(self.classify_waiting_invocations().final)
-        for waiter in waiting:
-            waiter.unfinished -= final
+        self._draft.final.update(self.classify_waiting_invocations().final)
         # Where very many are waited for, looking must not become all that the runner does.
         self._look_after = time.monotonic() + LOOK_SHARE * (time.monotonic() - began)
 
-    def _resume(self, waiter: Waiter) -> bool:
-        del self._waiters[waiter.running.claimed.id]
+    def _resume(self, waiter: Waiter) -> None:
         if not orchestrator.resume(self._database, waiter.running.claimed):
-            return False
-        waiter.running.resume()
-        if waiter.unfinished:
-            error = WaitTimeout(waiter.timeout or 0, sorted(waiter.unfinished))
-            self._replies.append(partial(waiter.reply, "error", facts_of(error)))
+            self._draft.given_up.append(waiter)
+            return
+        self._draft.resumed.append(waiter)
+        if left := sorted(waiter.unfinished - self._draft.final):
+            error = WaitTimeout(waiter.timeout or 0, left)
+            self._draft.replies.append(partial(waiter.reply, "error", facts_of(error)))
         else:
             self._answer(waiter)
-        return True
 
     def _answer(self, waiter: Waiter) -> None:
         states: list[State] = state_backend.states(self._database, waiter.ids)
-        self._replies.append(partial(waiter.reply, "answer", states))
+        self._draft.replies.append(partial(waiter.reply, "answer", states))
+
+    def _not_ready(self) -> Iterator[Waiter]:
+        return (one for number, one in self._waiters.items() if number not in self._ready)
 
     def _overdue(self) -> bool:
-        return any(_is_overdue(one) and one not in self._ready for one in self._waiters.values())
+        return any(_is_overdue(one) for one in self._not_ready())
 
 
 def _is_overdue(waiter: Waiter) -> bool:

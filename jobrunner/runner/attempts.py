@@ -1,0 +1,77 @@
+"""The attempts that a runner has in hand: who they are, how many slots they hold, and the end of their time."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+from jobrunner.models import InvocationId, StopReason
+from jobrunner.runner.recorder import flush_moment
+from jobrunner.runner.running import Running
+from jobrunner.runner.waiting import WaitingRoom
+
+KILL_AGAIN_SECONDS = 1.0
+
+
+class Attempts:
+    """Each is in hand from its placing until it is over."""
+
+    def __init__(self, waiting: WaitingRoom, send: Callable[[Running, int], None]) -> None:
+        self._waiting = waiting
+        self._send = send
+        self._in_hand: dict[InvocationId, Running] = {}
+
+    def __len__(self) -> int:
+        return len(self._in_hand)
+
+    def __iter__(self) -> Iterator[Running]:
+        return iter(self._in_hand.values())
+
+    def add(self, running: Running) -> None:
+        """It is about to be placed."""
+        self._in_hand[running.claimed.id] = running
+
+    def remove(self, running: Running) -> None:
+        """It is over, whatever came of it."""
+        self._in_hand.pop(running.claimed.id, None)
+        self._waiting.forget(running)
+
+    @property
+    def holding_slots(self) -> int:
+        """How many of them hold a slot: those that wait for others do not."""
+        return sum(one.paused_at is None for one in self)
+
+    def cancel(self, invocation_id: InvocationId, claim: int, grace: float) -> None:
+        """Somebody asked this attempt to stop, if it is in hand."""
+        running = self._in_hand.get(invocation_id)
+        if running is not None and running.claimed.claim == claim:
+            self.stop(running, "cancel", grace)
+
+    def stop(self, running: Running, why: StopReason, grace: float) -> None:
+        """TERM now, and KILL after so many seconds."""
+        if running.stopped is None:
+            running.stopped = why
+            self._waiting.forget(running)
+            self._send(running, signal.SIGTERM)
+            self._send(running, signal.SIGCONT)  # a paused process hears of it only when it goes on
+        running.kill_at = min(running.kill_at or float("inf"), time.monotonic() + grace)
+
+    def enforce_deadlines(self, grace: float) -> None:
+        """Stop those whose time is over, and kill those that had their grace."""
+        now = time.monotonic()
+        for running in self:
+            if running.next_moment is None or now < running.next_moment:
+                continue
+            if running.stopped:
+                running.kill_at = now + KILL_AGAIN_SECONDS  # told again until it is gone
+                self._send(running, signal.SIGKILL)
+            else:
+                self.stop(running, "timeout", grace)
+
+    def moments(self) -> Iterator[float | None]:
+        """When something is to be done about them if nothing happens before, on the monotonic clock."""
+        for running in self:
+            yield running.next_moment
+
+    def flush_moments(self) -> Iterator[float | None]:
+        """When output of theirs is to be written down, on the monotonic clock."""
+        return map(flush_moment, self)

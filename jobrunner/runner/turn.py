@@ -1,0 +1,92 @@
+"""A turn's one transaction: all that came in, all that became due, all that can be claimed."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jobrunner.database import Database
+from jobrunner.errors import JobRunnerError
+from jobrunner.runner.admission import admit
+from jobrunner.runner.attempts import Attempts
+from jobrunner.runner.intake import Intake
+from jobrunner.runner.recorder import Recorder
+from jobrunner.runner.registration import Registration
+from jobrunner.runner.running import Running
+from jobrunner.runner.waiting import Changes, WaitingRoom
+
+
+class Done(NamedTuple):
+    """What is committed, and is to be acted on now."""
+
+    admitted: list[Running]
+    waits: Changes
+    ended_some: bool
+    """Whether jobs of this runner have ended, or asked for something."""
+
+
+NOTHING = Done([], Changes([], []), ended_some=False)
+
+
+class Turn:
+    """Made once, and taken whenever there is something to write down or to claim.
+
+    What is in memory moves on only when the commit is certain. So a turn that fails, on a full disk say, is taken
+    again and loses nothing.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        registration: Registration,
+        attempts: Attempts,
+        recorder: Recorder,
+        waiting: WaitingRoom,
+        intake: Intake,
+        output_limit: int,
+    ) -> None:
+        self._database = database
+        self._registration = registration
+        self._attempts = attempts
+        self._recorder = recorder
+        self._waiting = waiting
+        self._intake = intake
+        self._output_limit = output_limit
+
+    def wants(self, slots: int, *, may_claim: bool) -> bool:
+        """Whether there is something to do with so many free slots."""
+        return (
+            self._recorder.wants(self._attempts)
+            or self._waiting.wants(slots)
+            or self._intake.wants(slots if may_claim else 0)
+        )
+
+    def take(self, slots: int, write_news: Callable[[], None], *, may_claim: bool) -> Done:
+        """Make the transaction; NotBegun where another program keeps the write lock, NotWritten for the disk's sake."""
+        try:
+            with self._database.transaction():
+                done = self._write(slots, may_claim=may_claim)
+                write_news()
+                self._registration.beat()
+        except JobRunnerError:
+            self._intake.undone()
+            self._waiting.look_again()
+            raise
+        self._recorder.written()
+        self._waiting.written()
+        self._intake.written(len(done.admitted))
+        if self._intake.ended_some:
+            self._waiting.look_again()
+        return done
+
+    def _write(self, slots: int, *, may_claim: bool) -> Done:
+        ended_some = self._recorder.write(self._attempts)
+        if ended_some:
+            self._intake.look_again()
+            self._waiting.look_again()
+        waits = self._waiting.write(slots)
+        if waits.paused:
+            self._intake.look_again()  # what they wait for may be taken now, even by a runner that ends
+        moved = len(waits.paused) - len(waits.resumed)
+        claimed = self._intake.take(slots + moved if may_claim else 0)
+        # In here, since reading the arguments may fail: then nothing was claimed.
+        admitted = [admit(self._database, one, self._output_limit) for one in claimed]
+        return Done(admitted, waits, ended_some)

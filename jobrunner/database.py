@@ -77,10 +77,10 @@ class Database(Closing):
             self.query(name, **bindings)
             return self._mine().changes()
 
-    def change_many(self, name: str, rows: Iterable[tuple[Value, ...]]) -> None:
-        """Run the named statement once for each row of values."""
+    def change_many(self, name: str, rows: Iterable[tuple[Value, ...]]) -> list[Row]:
+        """Run the named statement once for each row of values; gives all rows that it returns."""
         with self._lock, told(self.path):
-            self._mine().executemany(sql.queries()[name], rows)
+            return self._mine().executemany(sql.queries()[name], rows).fetchall()
 
     def insert(self, name: str, row: tuple[Value, ...]) -> int:
         """Run the named INSERT with a row of values; gives the row's number."""

@@ -49,7 +49,7 @@ def load(text: str, what: str) -> Json:
     """Read JSON text from a user, within the limits."""
     try:
         size = len(text.encode())
-        value = json.loads(text, parse_constant=_no_constant)
+        value = _decode(text)
     except RecursionError:
         raise NotSerializable(f"the {what} are nested deeper than {MAX_DEPTH} levels") from None
     except UnicodeEncodeError:
@@ -62,6 +62,9 @@ def load(text: str, what: str) -> Json:
 
 def _no_constant(name: str) -> Json:
     raise ValueError(f"{name} is not JSON")
+
+
+_decode = json.JSONDecoder(parse_constant=_no_constant).decode
 
 
 _STRING_OR_BRACKET = r'"(?:[^"\\]|\\.)*"|[\[\]{}]'  # compiled where it is first used, and then kept by re

@@ -135,6 +135,13 @@ UPDATE jr_invocation
  WHERE id = :id AND claim = :claim
    AND (status = 'running' OR status = 'resumed' OR status = 'killed' OR (status = 'paused' AND :status <> 'success'));
 
+-- name: succeed
+-- `finish` for the happy path, for many at a time.
+UPDATE jr_invocation
+   SET status = 'success', changed_at = ?3, finished_at = ?3, reason = NULL, crashes = crashes - 1
+ WHERE id = ?1 AND claim = ?2 AND (status = 'running' OR status = 'resumed')
+RETURNING id, claim;
+
 -- name: reschedule
 UPDATE jr_invocation
    SET status = 'scheduled', changed_at = :now, run_at = :run_at, reason = :reason, crashes = crashes - 1

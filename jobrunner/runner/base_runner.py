@@ -129,6 +129,7 @@ class BaseRunner(ABC):
         for running in done.waits.resumed:
             self._resume_waiting_process(running)
         self._place(done.admitted)
+        self._send_off()
         self._recorder.reply()
         self._waiting.reply()
 
@@ -145,6 +146,9 @@ class BaseRunner(ABC):
     @abstractmethod
     def _start(self, running: Running) -> None:
         """Place an attempt; OSError where no process can be had for it."""
+
+    def _send_off(self) -> None:
+        """All that this turn has to place is placed."""
 
     @abstractmethod
     def _signal(self, running: Running, number: int) -> None:

@@ -77,6 +77,9 @@ class App:
         return self.client
 
     def _direct(self) -> Client:
+        opened = self._opened
+        if opened is not None and opened[0] == os.getpid():
+            return opened[1]
         with self._opening:
             if self._opened is None or self._opened[0] != os.getpid():
                 # Here, not above: task modules are imported by templates and workers, which never open a database.

@@ -21,6 +21,7 @@ MAX_MESSAGE = 16 << 20
 _LENGTH = struct.Struct("!I")
 _MANY = 1 << 18
 _ROOM_FOR_DESCRIPTORS = socket.CMSG_SPACE(32 * 4)
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 Message = list[Json]
@@ -80,9 +81,13 @@ class Channel:
         taken, self._descriptors = self._descriptors[:count], self._descriptors[count:]
         return taken
 
+    def queue(self, *message: Json) -> None:
+        """Have a message ready for the next `flush`."""
+        self._outgoing += _frame(message)
+
     def post(self, *message: Json) -> None:
         """Queue a message and send what the socket takes now."""
-        self._outgoing += _frame(message)
+        self.queue(*message)
         self.flush()
 
     def flush(self) -> None:
@@ -142,13 +147,13 @@ class Channel:
 
 
 def _frame(message: Sequence[Json]) -> bytes:
-    body = json.dumps(message, separators=(",", ":")).encode()
+    body = _encode(message).encode()
     return _LENGTH.pack(len(body)) + body
 
 
 def _parse(body: bytes) -> Message:
     try:
-        message = json.loads(body)
+        message = json.loads(body.decode())
     except (ValueError, RecursionError) as error:
         raise ChannelBroken("the other side sent what is no message") from error
     if not isinstance(message, list) or not message:

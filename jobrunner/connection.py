@@ -104,6 +104,10 @@ def has_moved(connection: apsw.Connection) -> bool:
     return bool(answer.value)
 
 
+TOLD = (apsw.Error, UnicodeError, OverflowError)
+"""What `told` has sentences for."""
+
+
 @contextmanager
 def told(path: Path) -> Iterator[None]:
     """Say SQLite's errors in sentences."""

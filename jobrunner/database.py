@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 
 from jobrunner import sql
-from jobrunner.connection import Patience, connect, has_moved, told
+from jobrunner.connection import TOLD, Patience, connect, has_moved, told
 from jobrunner.database_file import check_file, make_file
 from jobrunner.errors import DatabaseBroken, DatabaseBusy, ForeignDatabase, JobRunnerError, NotBegun
 from jobrunner.lifetime import Closing
@@ -60,8 +60,12 @@ class Database(Closing):
 
     def query(self, name: str, **bindings: Value) -> list[Row]:
         """Run the named statement and give all its rows."""
-        with self._lock, told(self.path):
-            return self._mine().execute(sql.queries()[name], bindings).fetchall()
+        with self._lock:
+            try:
+                return self._mine().execute(sql.queries()[name], bindings).fetchall()
+            except TOLD:  # a block of its own would cost what a small statement does
+                with told(self.path):
+                    raise
 
     def one(self, name: str, **bindings: Value) -> Row | None:
         """The first row of the named statement."""
@@ -74,10 +78,23 @@ class Database(Closing):
             self.query(name, **bindings)
             return self._mine().changes()
 
-    def change_many(self, name: str, rows: Iterable[tuple[Value, ...]]) -> None:
-        """Run the named statement once for each row of values."""
+    def change_many(self, name: str, rows: Iterable[tuple[Value, ...]]) -> list[Row]:
+        """Run the named statement once for each row of values; gives all rows that it returns."""
         with self._lock, told(self.path):
-            self._mine().executemany(sql.queries()[name], rows)
+            return self._mine().executemany(sql.queries()[name], rows).fetchall()
+
+    def insert(self, name: str, row: tuple[Value, ...]) -> int:
+        """Run the named INSERT with a row of values; gives the row's number."""
+        with self._lock:
+            try:
+                connection = self._mine()
+                if self._depth == 0:
+                    self._check_file_is_there()
+                connection.execute(sql.queries()[name], row)
+                return connection.last_insert_rowid()
+            except TOLD:
+                with told(self.path):
+                    raise
 
     def script(self, text: str) -> None:
         """Run a whole script, for schemas and migrations."""

@@ -11,14 +11,13 @@ from typing import Any, NamedTuple
 from jobrunner import payload
 from jobrunner.errors import NotSerializable, TaskNotFound
 from jobrunner.models import Failure, Json, Outcome
+from jobrunner.payload import POSITIONAL
 from jobrunner.policy import type_name
 
 MAX_MESSAGE = 10_000
 """Characters of an exception's message that are kept."""
 MAX_TRACEBACK = 100_000
 """Characters of a traceback that are kept: its end, where the error is."""
-POSITIONAL = "*"
-"""The key of positional arguments beside named ones; no parameter can have this name."""
 
 
 class Found(NamedTuple):

@@ -19,7 +19,7 @@ UNDELIVERED = 76
 
 
 class Request(NamedTuple):
-    """An invocation that somebody wants: what `enqueue` takes."""
+    """An invocation that somebody wants: what `enqueue` takes. Its fields are, in this order, what the query binds."""
 
     task: str
     kind: Kind = "function"

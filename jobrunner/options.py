@@ -99,6 +99,12 @@ class Options:
         timeout = None if self.timeout is None else duration_ms(self.timeout)
         return Policy(retry, timeout, self.on_crash, self.cwd, self.env)
 
+    @property
+    def are_same_for_all_calls(self) -> bool:
+        """Whether nothing of a request but its arguments depends on the call, or on when it is made."""
+        by_moment = self.delay is not None or self.expires is not None
+        return self.unique is None and not by_moment and "{" not in (self.concurrency_key or "")
+
     def request(self, task: str, args: str, named: Json, kind: Kind = "function") -> Request:
         """The request to enqueue: `args` as JSON text, `named` as the values for the unique key."""
         now = now_ms()

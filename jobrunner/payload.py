@@ -12,13 +12,16 @@ MAX_DEPTH = 100
 """The deepest nesting of lists and objects."""
 INLINE_BYTES = 1000
 """Arguments up to this size stand in the invocation's own row."""
+POSITIONAL = "*"
+"""The key of positional arguments beside named ones; no parameter can have this name."""
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def dump(value: object, what: str) -> str:
     """JSON text of `value`; `what` ("arguments", "result") names it in the error."""
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        size = len(text.encode())
+        text = _encode(value)
+        size = len(text) if text.isascii() else len(text.encode())
     except RecursionError:
         raise NotSerializable(f"the {what} are nested deeper than {MAX_DEPTH} levels, or contain themselves") from None
     except UnicodeEncodeError:
@@ -46,7 +49,7 @@ def load(text: str, what: str) -> Json:
     """Read JSON text from a user, within the limits."""
     try:
         size = len(text.encode())
-        value = json.loads(text, parse_constant=_no_constant)
+        value = _decode(text)
     except RecursionError:
         raise NotSerializable(f"the {what} are nested deeper than {MAX_DEPTH} levels") from None
     except UnicodeEncodeError:
@@ -59,6 +62,9 @@ def load(text: str, what: str) -> Json:
 
 def _no_constant(name: str) -> Json:
     raise ValueError(f"{name} is not JSON")
+
+
+_decode = json.JSONDecoder(parse_constant=_no_constant).decode
 
 
 _STRING_OR_BRACKET = r'"(?:[^"\\]|\\.)*"|[\[\]{}]'  # compiled where it is first used, and then kept by re

@@ -126,8 +126,10 @@ class Policy:
     @staticmethod
     def from_json(text: str | None) -> "Policy":
         """Read what `to_json` wrote; UsageError where somebody else wrote what cannot be meant."""
+        if not text:
+            return _UNSAID
         try:
-            facts = json.loads(text) if text else {}
+            facts = json.loads(text)
             return Policy(
                 retry=Retry.from_json(facts["retry"]) if "retry" in facts else None,
                 timeout_ms=facts.get("timeout"),
@@ -147,6 +149,9 @@ class Policy:
             cwd=self.cwd or declared.cwd,
             env={**declared.env, **self.env},
         )
+
+
+_UNSAID = Policy()
 
 
 def type_names(types: ExceptionNames) -> tuple[str, ...]:

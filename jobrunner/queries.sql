@@ -7,9 +7,13 @@ SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version 
 -- Enqueueing --------------------------------------------------------------------------------------
 
 -- name: enqueue
-INSERT INTO jr_invocation(status, queue, priority, kind, task, args, policy, label, unique_key, parent,
-                          created_at, run_at, expires_at, reason, hold, limit_key, limit_size, limit_drop)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+-- The parameters are the fields of a Request in their order, then the present; ?9 says what becomes of a key that is
+-- held, and is not kept. Arguments above about 1 kB go into a table of their own.
+INSERT INTO jr_invocation(task, kind, args, queue, priority, run_at, expires_at, unique_key, label, policy, hold,
+                          parent, limit_key, limit_size, limit_drop, created_at, status, reason)
+VALUES (?1, ?2, CASE WHEN length(?3) <= 1000 THEN ?3 END, ?4, ?5, ?6, ?7, ?8, ?10, ?11, ?12,
+        ?13, ?14, ?15, ?16, ?17,
+        CASE WHEN ?12 THEN 'blocked' WHEN ?6 > ?17 THEN 'scheduled' ELSE 'pending' END, CASE WHEN ?12 THEN 'held' END);
 
 -- name: last_id
 -- Inside a write transaction new rows get the numbers that follow it, one by one.
@@ -130,6 +134,13 @@ UPDATE jr_invocation
    SET status = :status, changed_at = :now, finished_at = :now, reason = :reason, crashes = crashes - :forgiven
  WHERE id = :id AND claim = :claim
    AND (status = 'running' OR status = 'resumed' OR status = 'killed' OR (status = 'paused' AND :status <> 'success'));
+
+-- name: succeed
+-- `finish` for the happy path, for many at a time.
+UPDATE jr_invocation
+   SET status = 'success', changed_at = ?3, finished_at = ?3, reason = NULL, crashes = crashes - 1
+ WHERE id = ?1 AND claim = ?2 AND (status = 'running' OR status = 'resumed')
+RETURNING id, claim;
 
 -- name: reschedule
 UPDATE jr_invocation
@@ -349,6 +360,27 @@ SELECT fraction, message, at FROM jr_progress WHERE invocation = :id;
 
 -- name: children
 SELECT id FROM jr_invocation WHERE parent = :id ORDER BY id;
+
+-- name: ancestors
+-- From the parent upwards; a parent may be gone, and, where rows are written by hand, be a descendant.
+WITH RECURSIVE above(id, height) AS (
+    SELECT parent, 1 FROM jr_invocation WHERE id = :id AND parent IS NOT NULL AND parent <> :id
+    UNION ALL
+    SELECT job.parent, height + 1 FROM above JOIN jr_invocation AS job USING (id)
+     WHERE job.parent IS NOT NULL AND job.parent <> :id
+    LIMIT :limit)
+SELECT id, height FROM above ORDER BY height;
+
+-- name: descendants_in_order
+-- The job itself, then its first child with all that came of it, and so on.
+WITH RECURSIVE below(id, depth) AS (
+    SELECT :id, 0
+    UNION ALL
+    SELECT child.id, depth + 1 FROM below JOIN jr_invocation AS child ON child.parent = below.id
+     WHERE child.parent IS NOT NULL AND child.id <> :id
+     ORDER BY 2 DESC, 1
+    LIMIT :limit)
+SELECT id, depth FROM below;
 
 -- name: counts
 -- Over the partial indexes; what succeeded is what is finished less the unhappy.

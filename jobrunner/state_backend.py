@@ -44,6 +44,13 @@ class Filter(NamedTuple):
     """Jobs with a number less than this: the next page."""
 
 
+class Relative(NamedTuple):
+    """A job in a family: `depth` generations below the first one that is known."""
+
+    id: InvocationId
+    depth: int
+
+
 class QueueCounts(NamedTuple):
     """How much of a queue is alive."""
 
@@ -118,6 +125,19 @@ def progress(database: Database, invocation_id: int) -> Progress | None:
 def children(database: Database, invocation_id: int) -> list[InvocationId]:
     """The jobs that this one enqueued."""
     return [row[0] for row in database.query("children", id=invocation_id)]
+
+
+def ancestors(database: Database, invocation_id: int, limit: int) -> list[Relative]:
+    """Who led to this job, from the first one on that is known; at most `limit`, the nearest."""
+    rows = database.query("ancestors", id=invocation_id, limit=limit)
+    return [Relative(one, len(rows) - height) for one, height in reversed(rows)]
+
+
+def descendants(database: Database, invocation_id: int, limit: int) -> list[Relative]:
+    """This job and those that it led to, each before its own children; at most `limit`."""
+    first = len(ancestors(database, invocation_id, limit))
+    rows = database.query("descendants_in_order", id=invocation_id, limit=limit)
+    return [Relative(one, first + depth) for one, depth in rows]
 
 
 def counts(database: Database) -> dict[Status, int]:

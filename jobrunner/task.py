@@ -1,17 +1,16 @@
 """A function that can be enqueued: calling it runs it, like any function; `.enqueue` queues it."""
 
 import functools
-import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from jobrunner import payload
+from jobrunner.arguments import parameters_of
 from jobrunner.errors import UsageError
-from jobrunner.execution import POSITIONAL
 from jobrunner.invocation import GetClient, Invocation
-from jobrunner.models import Json, Request
+from jobrunner.models import Request
 from jobrunner.options import Options, OptionWords
 
 P = ParamSpec("P")
@@ -27,6 +26,7 @@ class Enqueuer(Generic[P, R]):
         self.function = function
         self._options = options
         self._client = client
+        self._same = options.request(name, "{}", {}) if options.are_same_for_all_calls else None
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Invocation[R]:
         """Queue a call with these arguments; TypeError where they do not fit the function."""
@@ -39,28 +39,11 @@ class Enqueuer(Generic[P, R]):
         return [Invocation(self._client, one) for one in self._client().enqueue(requests)]
 
     def _request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request:
-        signature = _signature(self.function)
-        bound = signature.bind(*args, **kwargs)
-        arguments = self._as_json(signature, bound)
-        bound.apply_defaults()  # a key may name an argument that the call leaves to its default
-        return self._options.request(self.name, payload.dump(arguments, "arguments"), dict(bound.arguments))
-
-    def _as_json(self, signature: inspect.Signature, bound: inspect.BoundArguments) -> Json:
-        named: dict[str, Any] = {}
-        positional: list[Any] = []
-        for name, value in bound.arguments.items():
-            kind = signature.parameters[name].kind
-            if kind is inspect.Parameter.POSITIONAL_ONLY:
-                positional.append(value)
-            elif kind is inspect.Parameter.VAR_POSITIONAL:
-                # What stands before *args can only be given by position, too.
-                positional = [*named.values(), *value] if not positional else [*positional, *named.values(), *value]
-                named.clear()
-            elif kind is inspect.Parameter.VAR_KEYWORD:
-                named.update(value)
-            else:
-                named[name] = value
-        return {POSITIONAL: positional, **named} if positional else named
+        parameters = parameters_of(self.function)
+        text = payload.dump(parameters.as_json(args, kwargs), "arguments")
+        if self._same is not None:
+            return Request._make((*self._same[:2], text, *self._same[3:]))
+        return self._options.request(self.name, text, parameters.named(args, kwargs))
 
 
 class Task(Enqueuer[P, R], Generic[P, R, C]):
@@ -101,8 +84,3 @@ def _module_name(name: str) -> str:
     if file is None:
         raise UsageError("a function of an interactive session cannot be a task: put it into a module")
     return Path(file).stem
-
-
-@functools.cache
-def _signature(function: Callable[..., Any]) -> inspect.Signature:
-    return inspect.signature(function)

@@ -99,6 +99,38 @@ def test_cancel_reaches_children_when_asked(cli: Cli, path: Path) -> None:
     assert cli.ok("cancel", "1", "--children").split() == ["1", "2"]
 
 
+def family_of(cli: Cli, job: int) -> list[str]:
+    shown = cli.ok("show", str(job))
+    return shown.partition("family\n")[2].splitlines()
+
+
+def test_show_draws_the_tree_from_the_first_ancestor_to_the_last_descendant(cli: Cli, path: Path) -> None:
+    for _ in range(6):
+        cli.enqueue("--", "true")
+    for child, parent in {2: 1, 3: 2, 4: 3, 5: 3, 6: 2}.items():
+        rows(path, "UPDATE jr_invocation SET parent = ? WHERE id = ?", parent, child)
+    assert family_of(cli, 3) == [
+        "  1 pending true",
+        "    2 pending true",
+        "      3 pending true  <- this one",
+        "        4 pending true",
+        "        5 pending true",
+    ]
+    assert [line.split()[0] for line in family_of(cli, 1)] == ["1", "2", "3", "4", "5", "6"]
+    cli.enqueue("--", "true")
+    assert family_of(cli, 7) == []
+
+
+def test_the_tree_of_a_large_or_impossible_family_ends(cli: Cli, path: Path) -> None:
+    for _ in range(60):
+        cli.enqueue("--", "true")
+    rows(path, "UPDATE jr_invocation SET parent = CASE WHEN id < 5 THEN id % 4 + 1 WHEN id < 55 THEN 50 ELSE 999 END")
+    assert [line.split()[0] for line in family_of(cli, 1)] == ["4", "3", "2", "1", "4", "3", "2"]
+    assert len(family_of(cli, 50)) == 42
+    assert family_of(cli, 50)[-1] == "  and more: `jobrunner list parent:50` has all that it enqueued itself"
+    assert family_of(cli, 60) == ["  999 (gone)", "    60 pending true  <- this one"]
+
+
 # log
 
 

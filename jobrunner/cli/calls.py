@@ -47,9 +47,7 @@ class Call(NamedTuple):
 
 
 def _by_position(items: tuple[str, ...], named: dict[str, Json]) -> Json:
-    from jobrunner.execution import POSITIONAL
-
-    return {POSITIONAL: list(items), **named}
+    return {payload.POSITIONAL: list(items), **named}
 
 
 def program(words: Sequence[str]) -> Call:

@@ -6,19 +6,16 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from jobrunner import state_backend
+from jobrunner.cli.family import family_tree
 from jobrunner.cli.job_facts import command_line
 from jobrunner.cli.session import Session
 from jobrunner.database import Database
 from jobrunner.direct_client import DirectClient
-from jobrunner.errors import InvocationNotFound
 from jobrunner.models import Attempt, Job, Runner
 from jobrunner.policy import Policy, Retry
 from jobrunner.status import STARTED, Status
 from jobrunner.text import visible
 from jobrunner.times import instant_ms, iso, now_ms, words
-
-_FAMILY = 20
-"""How many children are named."""
 
 
 class _Moments(NamedTuple):
@@ -44,7 +41,7 @@ def portrait(called: Session, client: DirectClient, one: int) -> Iterator[str]:
     if job.status is Status.SUCCESS and job.kind == "function":
         yield from _section("result", [visible(json.dumps(client.result(one), ensure_ascii=False))])
     yield from _section("history", _history(called, database, one))
-    yield from _section("family", _family(client, job))
+    yield from _section("family", family_tree(client, one))
 
 
 def _section(name: str, lines: list[str]) -> Iterator[str]:
@@ -162,23 +159,3 @@ def _history(called: Session, database: Database, one: int) -> list[str]:
         + (f": {visible(change.reason)}" if change.reason else "")
         for change in state_backend.history(database, one)
     ]
-
-
-def _family(client: DirectClient, job: Job) -> list[str]:
-    """The job between its parent and its children, where it has any."""
-    children = state_backend.children(client.database, job.id)
-    if job.parent is None and not children:
-        return []
-    lines = [] if job.parent is None else [_relative(client, job.parent)]
-    indent = "  " * len(lines)
-    lines.append(f"{indent}{_relative(client, job.id)}")
-    lines += [f"{indent}  {_relative(client, child)}" for child in children[:_FAMILY]]
-    return lines + [f"{indent}  and {len(children) - _FAMILY} more"] * (len(children) > _FAMILY)
-
-
-def _relative(client: DirectClient, one: int) -> str:
-    try:
-        job = client.job(one)
-    except InvocationNotFound:
-        return f"{one} (gone)"
-    return f"{one} {job.status} {visible(command_line(job))[:100]}"

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobrunner import execution
+from jobrunner import execution, payload
 from jobrunner.cli import printing
 from jobrunner.cli.job_facts import parsed
 from jobrunner.cli.session import Session
@@ -40,7 +40,7 @@ def _check_function(request: Request) -> None:
     except Exception as error:  # a user's module may raise anything when it is imported
         raise JobRunnerError(f"importing {module} failed: {type(error).__name__}: {error}") from error
     args = parsed(request.args)
-    positional = args if isinstance(args, list) else args.pop(execution.POSITIONAL, [])
+    positional = args if isinstance(args, list) else args.pop(payload.POSITIONAL, [])
     try:
         inspect.signature(function).bind(*positional, **(args if isinstance(args, dict) else {}))
     except TypeError as error:

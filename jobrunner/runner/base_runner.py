@@ -123,6 +123,7 @@ class BaseRunner(Placing):
         for running in done.waits.resumed:
             self._resume_waiting_process(running)
         self._place(done.admitted)
+        self._send_off()
         self._recorder.reply()
         self._waiting.reply()
 

@@ -20,6 +20,9 @@ class Placing(ABC):
     def _start(self, running: Running) -> None:
         """Place an attempt; OSError where no process can be had for it."""
 
+    def _send_off(self) -> None:
+        """All that this turn has to place is placed."""
+
     @abstractmethod
     def _signal(self, running: Running, number: int) -> None:
         """Send a signal to the processes of an attempt, and to none else."""

@@ -100,8 +100,8 @@ class Recorder:
                 orchestrator.keep_policy(self._database, one.claimed, one.policy)
         for (invocation_id, claim), facts in self._progress.items():
             state_backend.put_progress(self._database, invocation_id, claim, *facts)
-        for one in self._ended:
-            self._record(one)
+        if self._ended:
+            self._record_ended()
         for asked in self._asked:
             answer = requests.answer(self._database, asked.running.claimed, asked.verb, asked.facts)
             self._draft.replies.append(functools.partial(asked.reply, *answer))
@@ -125,14 +125,22 @@ class Recorder:
         for reply in replies:
             reply()
 
-    def _record(self, running: Running) -> None:
-        self._put_output(running, running.capture.all())
+    def _record_ended(self) -> None:
+        for one in self._ended:
+            self._put_output(one, one.capture.all())
         try:
-            verdict = orchestrator.record(self._database, running.ended(), self._runner)
-        except UsageError as error:  # the database refuses what the job delivered
+            with self._database.transaction():
+                verdicts = orchestrator.record_all(self._database, [one.ended() for one in self._ended], self._runner)
+        except UsageError:  # the database refuses what one of them delivered: which?
+            verdicts = [self._record(one) for one in self._ended]
+        self._draft.told.extend(zip((one.claimed for one in self._ended), verdicts, strict=True))
+
+    def _record(self, running: Running) -> Verdict | None:
+        try:
+            return orchestrator.record(self._database, running.ended(), self._runner)
+        except UsageError as error:
             running.outcome = Outcome(failure=Failure("BadOutcome", f"its outcome cannot be kept: {error}"))
-            verdict = orchestrator.record(self._database, running.ended(), self._runner)
-        self._draft.told.append((running.claimed, verdict))
+            return orchestrator.record(self._database, running.ended(), self._runner)
 
     def _put_output(self, running: Running, pieces: list[Piece]) -> None:
         if pieces:

@@ -129,8 +129,12 @@ class TemplateRunner(BaseRunner):
             self._template.signal(worker.key, number)
 
     def _tell(self, worker: WorkerProcess, *message: Any) -> None:
+        worker.channel.queue(*message)
+        self._flush(worker)
+
+    def _flush(self, worker: WorkerProcess) -> None:
         if self._hearing.listens_to(worker.channel.fileno()):
-            worker.channel.post(*message)
+            worker.channel.flush()
             self._hearing.listen_for_room(worker.channel.fileno(), wanted=worker.channel.has_more_to_send)
 
     # Hearing the template

@@ -103,6 +103,8 @@ class PoolWorker(WorkerProcess):
     @property
     def active(self) -> int:
         """How many attempts are being done, those that wait not counted."""
+        if self.grown == self.threads:
+            return len(self.held)  # none of it has ever waited
         return sum(one.paused_at is None for one in self.held.values())
 
     @property

@@ -1,0 +1,58 @@
+"""What a function takes, and how the arguments of a call become JSON that another process can call it with."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jobrunner.models import Json
+from jobrunner.payload import POSITIONAL
+
+_PLAIN = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+class Parameters:
+    """Those of one function."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._signature = inspect.signature(function)
+        parameters = self._signature.parameters.values()
+        self._names = dict.fromkeys(one.name for one in parameters)
+        self._needed = {one.name for one in parameters if one.default is inspect.Parameter.empty}
+        self._are_plain = all(one.kind in _PLAIN for one in parameters)
+
+    def as_json(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Json:
+        """An object, in the order of the function; TypeError where the arguments do not fit."""
+        if self._are_plain and not args and self._needed <= kwargs.keys() <= self._names.keys():
+            # As most calls are: a fifth of the time that `bind` takes.
+            return {name: kwargs[name] for name in self._names if name in kwargs}
+        return self._arranged(self._signature.bind(*args, **kwargs))
+
+    def named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """By the parameters' names, defaults included: what a key may name."""
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+    def _arranged(self, bound: inspect.BoundArguments) -> Json:
+        named: dict[str, Any] = {}
+        positional: list[Any] = []
+        for name, value in bound.arguments.items():
+            kind = self._signature.parameters[name].kind
+            if kind is inspect.Parameter.POSITIONAL_ONLY:
+                positional.append(value)
+            elif kind is inspect.Parameter.VAR_POSITIONAL:
+                # What stands before *args can only be given by position, too.
+                positional = [*named.values(), *value] if not positional else [*positional, *named.values(), *value]
+                named.clear()
+            elif kind is inspect.Parameter.VAR_KEYWORD:
+                named.update(value)
+            else:
+                named[name] = value
+        return {POSITIONAL: positional, **named} if positional else named
+
+
+@functools.cache
+def parameters_of(function: Callable[..., Any]) -> Parameters:
+    """Looked at once for each function."""
+    return Parameters(function)

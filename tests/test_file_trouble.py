@@ -87,6 +87,23 @@ def test_a_database_that_is_truncated(busy: CommandRunner, path: Path, keep: int
     put_away(path)
 
 
+def test_a_log_that_is_truncated(busy: CommandRunner, path: Path) -> None:
+    os.truncate(f"{path}-wal", 0)
+    busy.ends(74, "its write-ahead log was truncated under this runner", "jobrunner doctor", seconds=SOON)
+    put_away(path)
+
+
+def test_a_log_that_sqlite_itself_truncates_is_no_trouble(app: App, runner: StartRunner, path: Path) -> None:
+    app.enqueue("tests.tasks:touch")
+    started = runner(jobs=1)
+    for _ in range(3):
+        assert app.enqueue("tests.tasks:length", {"text": "x" * 500_000}).result(timeout=60) == 500_000
+        until(lambda: rows(path, "PRAGMA wal_checkpoint(TRUNCATE)") and Path(f"{path}-wal").stat().st_size == 0)
+        rows(path, "VACUUM")
+    assert app.enqueue("tests.tasks:square", {"n": 3}).result(timeout=60) == 9
+    assert started.is_running
+
+
 def test_a_database_whose_beginning_is_overwritten(busy: CommandRunner, path: Path) -> None:
     with path.open("r+b") as file:
         file.write(b"garbage!" * 64)

@@ -5,6 +5,7 @@ Nothing is written, and no file is opened: closing it again would drop the locks
 
 import logging
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ LOOK_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 0.25
 _TELL_AGAIN_SECONDS = 60.0
 _HEADER_BYTES = 100
+_INDEX_BYTES = 100
 _MAGIC = b"SQLite format 3\0"
 _PARTS = {
     "": "the database",
@@ -38,7 +40,7 @@ class SelfCheck:
         self._min_free = settings.min_free
         self._max_wal = settings.max_wal
         self._files = {part: self._file(part).stat() for part in _PARTS}
-        self._descriptor = next(iter(descriptors_of(self._files[""])), None)
+        self._descriptors = {part: next(iter(descriptors_of(facts)), None) for part, facts in self._files.items()}
         self._look_at = 0.0
         self._looked_short = False
         self._read: set[Reader] = set()
@@ -96,14 +98,18 @@ class SelfCheck:
                 raise NotAllowed(f"{file} may not be written any more")
 
     def _check_content(self) -> None:
-        if self._descriptor is None:
+        database, index = self._descriptors[""], self._descriptors["-shm"]
+        if database is None or index is None:
             return
-        header = os.pread(self._descriptor, _HEADER_BYTES, 0)
+        header = os.pread(database, _HEADER_BYTES, 0)
         if len(header) == _HEADER_BYTES and not header.startswith(_MAGIC):
             raise DatabaseBroken(f"{self._path} was overwritten under this runner: `jobrunner doctor` tells more")
-        is_short = os.fstat(self._descriptor).st_size < _size(header)
+        is_short = os.fstat(database).st_size < _size(header)
+        is_short |= self._file("-wal").stat().st_size < _log_size(os.pread(index, _INDEX_BYTES, 0))
         if is_short and self._looked_short:
-            raise DatabaseBroken(f"{self._path} was truncated under this runner: `jobrunner doctor` tells more")
+            raise DatabaseBroken(
+                f"{self._path} or its write-ahead log was truncated under this runner: `jobrunner doctor` tells more"
+            )
         if is_short:  # while a checkpoint writes, the first page may come before the last: look again
             self._look_at = time.monotonic() + _LOOK_AGAIN_SECONDS
         self._looked_short = is_short
@@ -143,3 +149,12 @@ def _size(header: bytes) -> int:
         return _HEADER_BYTES
     page = int.from_bytes(header[16:18], "big")
     return (1 << 16 if page == 1 else page) * int.from_bytes(header[28:32], "big")
+
+
+def _log_size(index: bytes) -> int:
+    """The least that the log has by its index, where the database lacks something of it; 0 while that changes."""
+    # SQLite's wal-index format: a header of 48 bytes, twice, and then how many frames are in the database already.
+    if len(index) < _INDEX_BYTES or index[:48] != index[48:96]:
+        return 0
+    page, frames, copied = (int.from_bytes(index[at:end], sys.byteorder) for at, end in ((14, 16), (16, 20), (96, 100)))
+    return 32 + frames * ((1 << 16 if page == 1 else page) + 24) if copied < frames else 0

@@ -37,8 +37,8 @@ class Setback:
 
     @property
     def next_moment(self) -> float | None:
-        """When to try again, on the monotonic clock."""
-        return self._again_at if self.is_on else None
+        """When to try again, on the monotonic clock; None where it may be tried now, if there is something to write."""
+        return self._again_at if self.is_resting else None
 
     @contextlib.contextmanager
     def survived(self) -> Iterator[None]:

@@ -80,7 +80,10 @@ def refuse_other_library(path: Path) -> None:
     file when any of its descriptors of it is closed: commits get lost. Asked before our own is opened, since closing
     that would do it. What is opened later by others cannot be seen from here.
     """
-    facts = path.stat()
+    try:
+        facts = path.stat()
+    except OSError:
+        return  # opening it tells why
     if descriptors_of(facts) and not any(_is_on(connection, facts) for connection in apsw.connections()):
         raise OtherLibrary(path)
 

@@ -40,6 +40,7 @@ class Database(Closing):
         self._lock = threading.RLock()
         self._depth = 0
         self._connection: apsw.Connection | None = None
+        self._file: os.stat_result | None = None
         self._closed = False
         if create:
             make_file(path)
@@ -118,9 +119,21 @@ class Database(Closing):
     def _begin(self, begin: str) -> None:
         try:
             with told(self.path):
-                self._mine().execute(begin)
+                connection = self._mine()
+                if self._depth == 0:
+                    self._check_file_is_there()
+                connection.execute(begin)
         except DatabaseBusy as error:
             raise NotBegun(str(error)) from error
+
+    def _check_file_is_there(self) -> None:
+        # SQLite goes on writing into a file that was deleted, and what it says is done would be lost.
+        try:
+            is_there = self._file is not None and os.path.samestat(self._file, self.path.stat())
+        except OSError:
+            is_there = False
+        if not is_there:
+            raise DatabaseBroken(f"{self.path} was deleted or replaced since this process opened it: open it anew")
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -140,7 +153,8 @@ class Database(Closing):
     def _undo(self, undo: str) -> None:
         # A full disk or a damaged file has rolled everything back already.
         if self._mine().in_transaction:
-            self._mine().execute(undo)
+            with told(self.path):
+                self._mine().execute(undo)
 
     @property
     def version(self) -> int:
@@ -174,6 +188,7 @@ class Database(Closing):
             self._connection = connect(
                 self.path, self.patience, relaxed=self._relaxed, checkpoint_pages=self._checkpoint_pages
             )
+            self._file = self.path.stat()
         return self._connection
 
     def _disconnect(self) -> None:

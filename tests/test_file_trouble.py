@@ -11,7 +11,7 @@ import pytest
 
 from jobrunner import App
 from jobrunner.database import Database
-from jobrunner.errors import ForeignDatabase
+from jobrunner.errors import DatabaseBroken, ForeignDatabase
 from tests.cli_helpers import Cli
 from tests.conftest import StartRunner
 from tests.helpers.command_runner import CommandRunner
@@ -124,6 +124,21 @@ def test_a_runner_does_not_begin_where_nothing_can_be_written(app: App, folder: 
     Database(place / "jobs.db", create=True).close()
     with read_only(place), CommandRunner(folder, place / "jobs.db") as runner:
         runner.ends(77, "may not be written")
+
+
+@pytest.mark.parametrize("way", ["deleted", "replaced"])
+def test_a_client_whose_database_is_gone_is_told_instead_of_losing_jobs(path: Path, way: str) -> None:
+    app = App(path)
+    app.enqueue("a:b")
+    put_away(path)
+    if way == "replaced":
+        Database(path.with_name("new"), create=True).close()
+        path.with_name("new").rename(path)
+    with pytest.raises(DatabaseBroken, match="was deleted or replaced since this process opened it"):
+        app.enqueue("a:b")
+    app.close()
+    assert app.enqueue("a:c").id == 1
+    app.close()
 
 
 # At the start ----------------------------------------------------------------------------------------

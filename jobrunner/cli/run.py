@@ -70,7 +70,9 @@ def run(
     ] = None,
     relaxed: Annotated[
         bool,
-        typer.Option("--relaxed", help="Do not wait for the disk: a power cut may undo the last outcomes and claims."),
+        typer.Option(
+            "--relaxed", help="Do not wait for the disk: a power cut may undo the last outcomes, enqueues and claims."
+        ),
     ] = False,
     min_free: Annotated[
         str | None, typer.Option("--min-free", metavar="BYTES", help="Start no job with less disk free; else 16 MiB.")

@@ -19,6 +19,8 @@ class Attempts:
         self._waiting = waiting
         self._send = send
         self._in_hand: dict[InvocationId, Running] = {}
+        self.idle_since = time.monotonic()
+        """Where none is in hand: since when, on the monotonic clock."""
 
     def __len__(self) -> int:
         return len(self._in_hand)
@@ -33,6 +35,7 @@ class Attempts:
     def remove(self, running: Running) -> None:
         """It is over, whatever came of it."""
         self._in_hand.pop(running.claimed.id, None)
+        self.idle_since = time.monotonic()
         self._waiting.forget(running)
 
     @property

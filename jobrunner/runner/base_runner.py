@@ -2,34 +2,32 @@
 
 import logging
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import fields
 from typing import Any, ClassVar
 
 from jobrunner import ownership
 from jobrunner.cache import Cache, SharedCache
 from jobrunner.commit_watch import CommitWatch
 from jobrunner.database import Database
-from jobrunner.errors import NotWritten, UsageError
+from jobrunner.errors import NotWritten
 from jobrunner.models import InvocationId
 from jobrunner.ownership import RunnerLocks
 from jobrunner.runner.attempts import Attempts
+from jobrunner.runner.ending import Ending
 from jobrunner.runner.hearing import Hearing
 from jobrunner.runner.intake import Intake
+from jobrunner.runner.placing import Placing
 from jobrunner.runner.recorder import Recorder
-from jobrunner.runner.registration import Introduction, Registration
+from jobrunner.runner.registration import RESCUE_SECONDS, Introduction, Registration
 from jobrunner.runner.running import Running
 from jobrunner.runner.self_check import SelfCheck
 from jobrunner.runner.setback import Setback
-from jobrunner.runner.settings import RunSettings
+from jobrunner.runner.settings import RunSettings, settings_of
 from jobrunner.runner.shutdown import Shutdown
 from jobrunner.runner.stop_signals import StopSignals
 from jobrunner.runner.turn import NOTHING, Done, Turn
 from jobrunner.runner.waiting import ClassifiedInvocations, Reply, WaitingRoom, default_max_paused
 
-RESCUE_SECONDS = 0.4
-"""How often to look for runners that died: a locked byte each, no write."""
 SHUTDOWN_GRACE = 1.0
 """Seconds between TERM and KILL when the runner stops; a job had the shutdown time before."""
 LOCK_SECONDS = 1.0
@@ -40,7 +38,7 @@ PLACING_SECONDS = 10.0
 log = logging.getLogger("jobrunner.runner")
 
 
-class BaseRunner(ABC):
+class BaseRunner(Placing):
     """A runner from its start to its end; one thread, one database connection, no user code."""
 
     mode: ClassVar[str]
@@ -51,16 +49,11 @@ class BaseRunner(ABC):
         self.runner_cache = SharedCache()
         self._hearing = Hearing()
         self._look_for_cancels = False
-        self._rescued_at = 0.0
-        self._idle_since = time.monotonic()
 
     @classmethod
     def parse_args(cls, args: dict[str, Any]) -> RunSettings:
         """The settings that `app.run(...)` was given for this runner; UsageError where one cannot be meant."""
-        known = {one.name for one in fields(RunSettings)}
-        if unknown := sorted(args.keys() - known):
-            raise UsageError(f"a runner has no setting {unknown[0]!r}: there are {', '.join(sorted(known))}")
-        return RunSettings(**args)
+        return settings_of(args)
 
     def run(self) -> None:
         """Work until told to stop, or until there is nothing left where the settings say so."""
@@ -104,13 +97,14 @@ class BaseRunner(ABC):
             self.conf.output_limit,
         )
         self._setback = Setback(database.path)
+        self._ending = Ending(self.conf, self._attempts, self._recorder, self._intake, self._setback, self._shutdown)
         self._self_check = SelfCheck(database, self.conf)
         with CommitWatch(database) as self._watch:
             self._hearing.listen(self._signals.fileno(), lambda _: self._signals.drain())
             if self._watch.descriptor is not None:
                 self._hearing.listen(self._watch.descriptor, lambda _: None)
             log.info("runner %d: %d slots on %s", self._registration.id, self.max_parallel_slots, database.path)
-            while (why := self._reason_to_end()) is None:
+            while (why := self._ending.reason(self._reclaim_available_slots())) is None:
                 self.runner_loop_iteration()
             self._on_stop_runner_loop(why)
 
@@ -133,62 +127,17 @@ class BaseRunner(ABC):
         self._recorder.reply()
         self._waiting.reply()
 
-    # What a runner must know how to do
-
-    @abstractmethod
-    def _on_start(self) -> None:
-        """Start the processes that work is placed in. Nothing is open yet."""
-
-    @abstractmethod
-    def _on_stop(self) -> None:
-        """End every process that is left. Called however the loop ended."""
-
-    @abstractmethod
-    def _start(self, running: Running) -> None:
-        """Place an attempt; OSError where no process can be had for it."""
-
-    def _send_off(self) -> None:
-        """All that this turn has to place is placed."""
-
-    @abstractmethod
-    def _signal(self, running: Running, number: int) -> None:
-        """Send a signal to the processes of an attempt, and to none else."""
-
-    def _tend(self) -> None:
-        """See to the processes that work is placed in; called once a turn."""
-
-    def _has_news(self) -> bool:
-        """Whether `_write_news` has something to tell."""
-        return False
-
-    def _write_news(self) -> None:
-        """Inside the turn's transaction: write down what people want to see of this runner's processes."""
-
-    def _news_are_written(self) -> None:
-        """What `_write_news` wrote is committed."""
-
     @property
     def _is_stopping(self) -> bool:
         return self._shutdown.is_asked_for
 
-    @abstractmethod
-    def _pause_waiting_process(self, running: Running) -> None:
-        """It waits for others from now on, and is `paused` in the table: it may stop working."""
-
-    @abstractmethod
-    def _resume_waiting_process(self, running: Running) -> None:
-        """What it waited for is final, and it is `resumed` in the table: it may go on. The answer follows."""
-
-    @property
-    @abstractmethod
-    def max_parallel_slots(self) -> int:
-        """How many invocations at a time."""
-
     def _on_stop_runner_loop(self, why: str) -> None:
         """The loop has ended, nothing runs any more, and the database is still open: say that this runner stopped."""
         self.database.patience.seconds = LAST_WORD_SECONDS
-        with self._setback.survived():  # a full disk: others will find its lock free, and nothing of its own
+        try:
             self._registration.stop(why)
+        except NotWritten as error:
+            log.warning("%s; others will find this runner gone, and nothing that it left", error)
         log.info("runner %d: %s", self._registration.id, why)
 
     # Hearing
@@ -221,8 +170,7 @@ class BaseRunner(ABC):
         yield from self._attempts.flush_moments()
         yield self._intake.next_moment
         yield self._waiting.next_moment
-        if self.conf.max_idle is not None and not self._attempts:
-            yield self._idle_since + self.conf.max_idle
+        yield self._ending.next_moment
 
     def _heed_signals(self) -> None:
         if self._shutdown.is_new():
@@ -247,12 +195,10 @@ class BaseRunner(ABC):
             self._look_for_cancels = False
 
     def _rescue_the_dead(self) -> None:
-        if time.monotonic() - self._rescued_at >= RESCUE_SECONDS:
-            self._rescued_at = time.monotonic()
-            with self._setback.survived():
-                if self._registration.rescue():
-                    self._intake.look_again()
-                    self._waiting.look_again()
+        with self._setback.survived():
+            if self._registration.is_time_to_rescue() and self._registration.rescue():
+                self._intake.look_again()
+                self._waiting.look_again()
 
     # Waiting
 
@@ -325,34 +271,4 @@ class BaseRunner(ABC):
     def _conclude(self, running: Running) -> None:
         """An attempt is over, whatever came of it."""
         self._attempts.remove(running)
-        self._idle_since = time.monotonic()
         self._recorder.ended(running)
-
-    # The end
-
-    def _reason_to_end(self) -> str | None:
-        if self._attempts:
-            return None
-        if self._recorder.has_more:
-            self._give_up_where_it_is_time()
-            return None
-        if self._is_stopping:
-            return "stopped by a signal"
-        if self._intake.is_exhausted:
-            return f"done: {self.conf.max_jobs} jobs"
-        if self.conf.max_idle is not None and self._is_idle():
-            return f"idle for {self.conf.max_idle:g} s"
-        if self.conf.drain and self._intake.is_drained():
-            return "drained"
-        return None
-
-    def _give_up_where_it_is_time(self) -> None:
-        if self._setback.is_on and self._shutdown.is_out_of_time:
-            raise NotWritten(
-                f"{self.database.path} could not be written until the end: "
-                f"the outcomes of {self._recorder.unrecorded} jobs are not recorded, and these will be done again"
-            )
-
-    def _is_idle(self) -> bool:
-        waited = time.monotonic() - self._idle_since >= (self.conf.max_idle or 0)
-        return waited and not self._intake.wants(self._reclaim_available_slots())

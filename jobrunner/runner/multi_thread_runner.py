@@ -66,6 +66,7 @@ class MultiThreadRunner(TemplateRunner):
         self.shared_status: dict[int, ProcessStatus] = {}
         self._memory_at = 0.0
         self._told: list[tuple[int, ProcessStatus]] = []
+        self._telling: list[tuple[int, ProcessStatus]] | None = None
         self._told_at = 0.0
         self._filled: set[PoolWorker] = set()
 
@@ -120,7 +121,9 @@ class MultiThreadRunner(TemplateRunner):
         ]
 
     def _write_news(self) -> None:
+        self._telling = None
         if self._has_news():
+            self._telling = self._seen()
             ago = now_ms() - round(1000 * time.monotonic())
             rows = [
                 Process(
@@ -138,8 +141,8 @@ class MultiThreadRunner(TemplateRunner):
             state_backend.put_processes(self.database, self._registration.id, rows)
 
     def _news_are_written(self) -> None:
-        if self._has_news():
-            self._told, self._told_at = self._seen(), time.monotonic()
+        if self._telling is not None:
+            self._told, self._told_at = self._telling, time.monotonic()
 
     def _scale_up_processes(self) -> None:
         """Keep the least number of processes; more are started where work is placed and no thread is free."""

@@ -22,6 +22,9 @@ from jobrunner.version import VERSION
 HEARTBEAT_SECONDS = 10.0
 """The heartbeat is for display; it rides on transactions that are made anyway, so an idle runner writes nothing."""
 
+RESCUE_SECONDS = 0.4
+"""How often to look for runners that died: a locked byte each, no write."""
+
 log = logging.getLogger("jobrunner.runner")
 
 
@@ -40,6 +43,7 @@ class Registration:
         self._database = database
         self._locks = locks
         self._beat_at = time.monotonic()
+        self._rescued_at = 0.0
         with database.transaction():
             row = database.query(
                 "register_runner",
@@ -68,6 +72,12 @@ class Registration:
         with self._database.transaction():
             self._database.query("forget_processes", runner=self.id)
             self._database.query("stop_runner", runner=self.id, now=now_ms(), reason=reason)
+
+    def is_time_to_rescue(self) -> bool:
+        """Whether the last look for the dead is long enough ago; from now on it is not."""
+        is_time = time.monotonic() - self._rescued_at >= RESCUE_SECONDS
+        self._rescued_at = time.monotonic() if is_time else self._rescued_at
+        return is_time
 
     def rescue(self) -> int:
         """Find runners that died, kill what they left, and give their invocations back; tells how many these were."""

@@ -92,7 +92,7 @@ class SelfCheck:
 
     def _check_access(self) -> None:
         for file in (self._path, self._file("-wal"), self._path.parent):
-            if not os.access(file, os.R_OK | os.W_OK):
+            if not os.access(file, os.W_OK):
                 raise NotAllowed(f"{file} may not be written any more")
 
     def _check_content(self) -> None:

@@ -1,8 +1,9 @@
 """What a runner is told when it is started."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from jobrunner.errors import UsageError
 
@@ -59,3 +60,11 @@ class RunSettings:
             raise UsageError("min_free and max_wal are numbers of bytes, and cannot be negative")
         if not self.app_dir.is_dir():
             raise UsageError(f"there is no folder {self.app_dir} to import from")
+
+
+def settings_of(words: dict[str, Any]) -> RunSettings:
+    """The settings by their names; UsageError where there is none of a name, or one cannot be meant."""
+    known = {one.name for one in fields(RunSettings)}
+    if unknown := sorted(words.keys() - known):
+        raise UsageError(f"a runner has no setting {unknown[0]!r}: there are {', '.join(sorted(known))}")
+    return RunSettings(**words)

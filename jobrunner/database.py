@@ -88,6 +88,8 @@ class Database(Closing):
         with self._lock:
             try:
                 connection = self._mine()
+                if self._depth == 0:
+                    self._check_file_is_there()
                 connection.execute(sql.queries()[name], row)
                 return connection.last_insert_rowid()
             except TOLD:

@@ -17,7 +17,7 @@ from tests.helpers.runners import RUNNERS
 from tests.helpers.trace import marks, starts
 from tests.helpers.waiting import until
 
-TOLD = "0 bytes are free there. What jobs deliver is kept, and no others start, until there is room"
+TOLD = "0 bytes are free there. What jobs deliver is kept, and no others are started until there is room"
 AGAIN = "can be written again"
 
 

@@ -247,7 +247,7 @@ class MultiThreadRunner(TemplateRunner):
         worker = self._worker_of(running)
         if not isinstance(worker, PoolWorker):
             self._signal(running, signal.SIGSTOP)
-        elif worker.grown < worker.threads + len(worker.held) - worker.active:
+        elif worker.grown < worker.threads + worker.waiting:
             worker.grown += 1
             self._tell(worker, "more")
             if worker.grown == worker.threads + MANY_WAITING:

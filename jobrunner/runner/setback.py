@@ -54,7 +54,7 @@ class Setback:
         if self._since is None:
             self._since = time.monotonic()
             log.error(
-                "%s; %s bytes are free there. What jobs deliver is kept, and no others start, until there is room",
+                "%s; %s bytes are free there. What jobs deliver is kept, and no others are started until there is room",
                 error,
                 f"{free_bytes(self._path):,}",
             )

@@ -105,7 +105,12 @@ class PoolWorker(WorkerProcess):
         """How many attempts are being done, those that wait not counted."""
         if self.grown == self.threads:
             return len(self.held)  # none of it has ever waited
-        return sum(one.paused_at is None for one in self.held.values())
+        return len(self.held) - self.waiting
+
+    @property
+    def waiting(self) -> int:
+        """How many attempts wait for others."""
+        return sum(one.paused_at is not None for one in self.held.values())
 
     @property
     def has_room(self) -> bool:

@@ -239,6 +239,24 @@ def test_a_thread_that_can_be_interrupted_keeps_its_process(app: App, threads: S
     assert where(app).result(timeout=60)[0] == pid
 
 
+def test_an_import_is_not_broken_off_for_other_jobs_need_the_module(
+    app: App, threads: StartRunner, folder: Path
+) -> None:
+    cancelled = app.enqueue("tests.awkward.imports_slowly:nothing")
+    threads(jobs=1, threads=2, kill_grace=3600.0)
+    until((folder / "importing").exists)
+    (folder / "importing").unlink()
+    cancelled.cancel()
+    until(lambda: cancelled.details.cancel_at is not None)
+    following = app.enqueue("tests.awkward.imports_slowly:nothing")
+    until(lambda: following.status is Status.RUNNING)
+    (folder / "import").touch()
+    assert following.result(timeout=60) is None
+    app.wait([cancelled], timeout=60)
+    assert cancelled.status is Status.CANCELLED
+    assert not (folder / "importing").exists(), "it was imported once"
+
+
 def test_a_deaf_thread_costs_its_process_after_its_neighbours_are_done(
     app: App, threads: StartRunner, folder: Path
 ) -> None:

@@ -74,7 +74,7 @@ class Work:
         self._interrupted = False
 
     def interrupt(self) -> None:
-        """Raise JobInterrupted in its thread at the next bytecode; before its start, at its start."""
+        """Raise JobInterrupted in its thread at the next bytecode; before the function begins, when it would begin."""
         with self._lock:
             self._interrupted = True
             if self._thread is not None:
@@ -94,13 +94,19 @@ class Work:
         self.link.send("outcome", outcome.result, outcome.failure, round(1000 * (time.thread_time() - started)))
 
     def _guarded(self) -> Outcome:
+        # Not to be interrupted: an import that is broken off leaves half a module behind, to all jobs of the process.
+        try:
+            found = execution.find(self.claimed.task)
+            args = execution.load_args(self.claimed.args or "{}")
+        except BaseException as error:  # importing a user's module may raise anything
+            return Outcome(failure=execution.describe(error))
         # The exception can strike at any bytecode until it is withdrawn: nothing after that may be lost to it.
         outcome = Outcome(failure=Failure("JobInterrupted", "interrupted before it began"))
         try:
             with self._lock:
                 self._thread = threading.get_ident()
             if not self._interrupted:
-                outcome = self._do()
+                outcome = self._do(found, args)
             self._withdraw()
         except JobInterrupted:
             self._withdraw()
@@ -112,12 +118,7 @@ class Work:
                 _raise_in(self._thread, None)
             self._thread = None
 
-    def _do(self) -> Outcome:
-        try:
-            found = execution.find(self.claimed.task)
-            args = execution.load_args(self.claimed.args or "{}")
-        except BaseException as error:  # importing a user's module may raise anything
-            return Outcome(failure=execution.describe(error))
+    def _do(self, found: execution.Found, args: Json) -> Outcome:
         if found.policy is not None:
             self.link.send("declared", found.policy)
         elif self.claimed.policy is not None:

@@ -54,7 +54,7 @@ def connect(path: Path, patience: Patience, *, relaxed: bool, checkpoint_pages: 
         raise JobRunnerError(
             f"SQLite {apsw.sqlite_lib_version()} is too old (it can lose commits): pip install -U apsw"
         )
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection = apsw.Connection(_itself(path), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW)
     connection.set_busy_handler(patience)
     # With it a prepared statement is not prepared again at each execution.
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
@@ -65,6 +65,11 @@ def connect(path: Path, patience: Patience, *, relaxed: bool, checkpoint_pages: 
     connection.pragma("wal_autocheckpoint", checkpoint_pages)
     connection.pragma("journal_size_limit", 64 << 20)
     return connection
+
+
+def _itself(path: Path) -> str:
+    """The path without links in its folders: so SQLite can refuse one that was put in the place of the file."""
+    return str(path.parent.resolve() / path.name)
 
 
 @contextmanager
@@ -102,7 +107,8 @@ def ask(path: Path, script: str, *, write: bool = False) -> Iterator[Found]:
     """The rows that a person's SQL gives, on a connection of its own, which cannot change anything unless `write`."""
     check_file(path)
     flags = apsw.SQLITE_OPEN_READWRITE if write else apsw.SQLITE_OPEN_READONLY
-    with told(path), contextlib.closing(apsw.Connection(str(path), flags=flags)) as connection:
+    flags |= apsw.SQLITE_OPEN_NOFOLLOW
+    with told(path), contextlib.closing(apsw.Connection(_itself(path), flags=flags)) as connection:
         connection.set_busy_handler(Patience(30.0))
         connection.pragma("foreign_keys", 1)
         cursor = connection.cursor()

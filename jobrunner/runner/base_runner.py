@@ -14,12 +14,14 @@ from jobrunner import broker, orchestrator, ownership, payload
 from jobrunner.cache import Cache, SharedCache
 from jobrunner.commit_watch import CommitWatch
 from jobrunner.database import Database
-from jobrunner.errors import InvocationNotFound, NotBegun, UsageError
+from jobrunner.database_file import check_root
+from jobrunner.errors import InvocationNotFound, NotAllowed, NotBegun, UsageError
 from jobrunner.models import Claimed, InvocationId, StopReason
 from jobrunner.ownership import RunnerLocks
 from jobrunner.policy import Policy
 from jobrunner.runner.capture import Capture
 from jobrunner.runner.intake import Intake
+from jobrunner.runner.only import permit
 from jobrunner.runner.recorder import Recorder, flush_moment
 from jobrunner.runner.registration import Introduction, Registration
 from jobrunner.runner.running import Running
@@ -66,6 +68,8 @@ class BaseRunner(ABC):
 
     def run(self) -> None:
         """Work until told to stop, or until there is nothing left where the settings say so."""
+        if not self.conf.allow_root:
+            check_root(self.conf.database)
         with StopSignals() as self._signals, self._selector:
             try:
                 self._on_start()  # starts the template: nothing is open yet
@@ -345,7 +349,8 @@ class BaseRunner(ABC):
             text = claimed.args or ""
             payload.check(text, len(text.encode()), "arguments")  # rows can be written by hand
             running = Running(claimed, Policy.from_json(claimed.policy), capture)
-        except (UsageError, InvocationNotFound) as error:
+            permit(claimed, running.policy, self.conf.only)
+        except (UsageError, InvocationNotFound, NotAllowed) as error:
             bad = orchestrator.unreadable(claimed, error)
             self._recorder.ended(Running(claimed, bad.policy, capture, outcome=bad.outcome))
             return None

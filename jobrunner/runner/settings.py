@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobrunner.errors import UsageError
+from jobrunner.runner.only import check_pattern
 
 
 def processors() -> int:
@@ -23,6 +24,8 @@ class RunSettings:
     max_jobs: int | None = None
     max_idle: float | None = None
     imports: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    allow_root: bool = False
     app_dir: Path = field(default_factory=Path.cwd)
     shutdown_timeout: float = 30.0
     kill_grace: float = 5.0
@@ -53,5 +56,7 @@ class RunSettings:
             raise UsageError("the output that is kept must be at least a byte")
         if self.max_jobs is not None and self.max_jobs < 1:
             raise UsageError("max_jobs must be at least 1")
+        for pattern in self.only:
+            check_pattern(pattern)
         if not self.app_dir.is_dir():
             raise UsageError(f"there is no folder {self.app_dir} to import from")

@@ -115,7 +115,8 @@ def _json(name: str, value: str) -> Json:
     try:
         return payload.load(value, f"contents of {name}")
     except NotSerializable as error:
-        raise UsageError(f"{error}; for text write {name}={value}") from error
+        shown = value if len(value) <= 100 else f"{value[:100]}..."
+        raise UsageError(f"{error}; for text write {name}={shown}") from error
 
 
 def _text_of(name: str, file: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobrunner.masking import MASK, masked, masked_line, masked_words
+from jobrunner.models import Json
 from jobrunner.text import visible
 from tests.cli_helpers import Cli
 from tests.helpers.files import rows
@@ -105,7 +106,7 @@ def test_a_line_of_a_pipe_is_a_job_whatever_it_is_called(cli: Cli, ids: list[str
 
 
 def test_the_log_of_a_runner_is_harmless(cli: Cli, path: Path) -> None:
-    lines = [{"task": f"shop:{evil}", "label": evil} for evil in EVIL.values()]
+    lines: list[dict[str, Json]] = [{"task": f"shop:{evil}", "label": evil} for evil in EVIL.values()]
     lines += [{"task": "shop:fail", "args": {"text": evil}} for evil in EVIL.values()]
     lines += [{"sh": f"true '{evil}'"} for evil in EVIL.values()]
     cli.ok("enqueue", "--jsonl", "-", stdin="\n".join(map(json.dumps, lines)))

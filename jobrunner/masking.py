@@ -12,7 +12,10 @@ from jobrunner.models import Json
 MASK = "***"
 """What stands in the place of a secret."""
 _SECRET = r"(?i:token|secret|passw|api[_-]?key)"  # compiled where it is first used, and then kept by re
-_SECRET_IN_LINE = rf"([\w.-]*{_SECRET}[\w.-]*)(=|\s+|\s*:\s*)('[^']*'|\"(?:[^\"\\]|\\.)*\"|[^\s'\";&|]+)"
+# A word is looked at once, from its beginning: else a hostile line of a megabyte would take hours.
+_WORD = rf"(?<![\w.-])(?=[\w.-]*?{_SECRET})"
+_VALUE = r"""(?:'[^']*'|"(?:[^"\\]|\\.)*"|[^\s'";&|]+)"""
+_SECRET_IN_LINE = rf"{_WORD}(?:([\w.-]++)(=|\s*:\s*)|(-[\w.-]++)(\s+)(?!-)){_VALUE}"
 
 
 def is_secret(name: str) -> bool:
@@ -45,13 +48,7 @@ def masked_words(words: Iterable[Json]) -> list[Json]:
 
 def masked_line(line: str) -> str:
     """A line for the shell, in the same way; it is read by eye, not by the shell's own grammar."""
-    return re.sub(_SECRET_IN_LINE, _hide, line)
-
-
-def _hide(match: re.Match[str]) -> str:
-    name, between, value = match.groups()
-    is_said = between.strip() or name.startswith("-")
-    return f"{name}{between}{MASK}" if is_said and not value.startswith("-") else match[0]
+    return line if not is_secret(line) else re.sub(_SECRET_IN_LINE, rf"\1\2\3\4{MASK}", line)
 
 
 def hide_call(kind: str, task: str, args: str | None, policy: str | None) -> tuple[str, str | None, str | None]:

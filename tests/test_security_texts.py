@@ -165,12 +165,24 @@ def test_words_of_a_command_and_of_a_line_are_hidden(words: str, shown: str) -> 
     ("line", "shown"),
     [
         ("TOKEN='a b' x --secret \"c d\" | y", "TOKEN=*** x --secret *** | y"),
+        ("tokens TOKEN=x my-tokens TOKEN=y", "tokens TOKEN=*** my-tokens TOKEN=***"),
         ("curl -H 'X-Api-Key: abc' u", "curl -H 'X-Api-Key: ***' u"),
         ("PASSWORD=$(cat f); echo", "PASSWORD=*** f); echo"),
     ],
 )
 def test_a_line_for_the_shell_is_read_by_eye(line: str, shown: str) -> None:
     assert masked_line(line) == shown
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "part", ["a", "token", "token ", "-token ", "token=", "token:", "token='", 'token="', " ", "\\"]
+)
+def test_no_line_takes_long_to_look_at(part: str) -> None:
+    many = (1 << 20) // len(part)
+    masked_line(part * many)
+    masked_line("token" + part * many)
+    masked_line('token="' + part * many)
 
 
 def test_secrets_are_shown_nowhere_but_where_they_are_asked_for(cli: Cli) -> None:

@@ -100,6 +100,7 @@ def test_what_is_not_permitted_fails_once_and_nothing_is_imported(
             one.result(timeout=0)
         assert (caught.value.kind, caught.value.attempt) == ("NotAllowed", 1)
     assert message_of(refused[0]) == "spy:f is not what this runner was told to do: --only tests.*:*, command:true"
+    assert message_of(refused[3]).startswith("this line for the shell is not what this runner was told to do")
     assert "it sets A, and a variable can lead what is permitted to other code" in message_of(refused[-1])
     assert not (folder / "imported").exists()
     assert not (folder / "touched").exists()

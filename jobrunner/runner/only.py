@@ -29,14 +29,19 @@ def permit(claimed: Claimed, policy: Policy, patterns: Sequence[str]) -> None:
     if not patterns:
         return
     if not any(_matches(claimed, *pattern.split(":", 1)) for pattern in patterns):
-        named = claimed.task if claimed.kind == "function" else f"{claimed.kind}:{claimed.task}"
-        raise NotAllowed(f"{named} is not what this runner was told to do: --only {', '.join(patterns)}")
+        raise NotAllowed(f"{_name(claimed)} is not what this runner was told to do: --only {', '.join(patterns)}")
     if policy.env:
         # PATH, LD_PRELOAD, BASH_ENV, ...: no list of those that are dangerous would be whole.
         raise NotAllowed(
             f"it sets {', '.join(policy.env)}, and a variable can lead what is permitted to other code: "
             "a runner with --only takes no environment from a job"
         )
+
+
+def _name(claimed: Claimed) -> str:
+    if claimed.kind == "shell":
+        return "this line for the shell"  # there may be secrets in it
+    return claimed.task[:200] if claimed.kind == "function" else f"command:{claimed.task[:200]}"
 
 
 def _matches(claimed: Claimed, head: str, rest: str) -> bool:

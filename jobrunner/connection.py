@@ -60,7 +60,7 @@ def connect(path: Path, patience: Patience, *, relaxed: bool, checkpoint_pages: 
             f"SQLite {apsw.sqlite_lib_version()} is too old (it can lose commits): pip install -U apsw"
         )
     refuse_other_library(path)
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection = apsw.Connection(_itself(path), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW)
     connection.set_busy_handler(patience)
     # With it a prepared statement is not prepared again at each execution.
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
@@ -71,6 +71,11 @@ def connect(path: Path, patience: Patience, *, relaxed: bool, checkpoint_pages: 
     connection.pragma("wal_autocheckpoint", checkpoint_pages)
     connection.pragma("journal_size_limit", 64 << 20)
     return connection
+
+
+def _itself(path: Path) -> str:
+    """The path without links in its folders: so SQLite can refuse one that was put in the place of the file."""
+    return str(path.parent.resolve() / path.name)
 
 
 def refuse_other_library(path: Path) -> None:
@@ -158,7 +163,8 @@ def ask(path: Path, script: str, *, write: bool = False) -> Iterator[Found]:
     check_file(path)
     refuse_other_library(path)
     flags = apsw.SQLITE_OPEN_READWRITE if write else apsw.SQLITE_OPEN_READONLY
-    with told(path), contextlib.closing(apsw.Connection(str(path), flags=flags)) as connection:
+    flags |= apsw.SQLITE_OPEN_NOFOLLOW
+    with told(path), contextlib.closing(apsw.Connection(_itself(path), flags=flags)) as connection:
         connection.set_busy_handler(Patience(30.0))
         connection.pragma("foreign_keys", 1)
         cursor = connection.cursor()

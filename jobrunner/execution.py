@@ -30,7 +30,7 @@ class Found(NamedTuple):
 def find(task: str) -> Found:
     """Import `module:function`; TaskNotFound says what is missing. What the import itself raises goes through."""
     module_name, _, path = task.partition(":")
-    if not module_name or not path or module_name.startswith("."):
+    if not path or not all(part.isidentifier() for part in module_name.split(".")):
         raise TaskNotFound(task, "a function is written module:function, as in shop.tasks:send")
     try:
         found: Any = importlib.import_module(module_name)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from jobrunner import deadlock, limits
 from jobrunner.database import Database, Value
-from jobrunner.errors import JobRunnerError
+from jobrunner.errors import JobRunnerError, NotAllowed
 from jobrunner.models import UNDELIVERED, Claimed, Exit, Failure, InvocationId, Outcome, RunnerId, StopReason
 from jobrunner.policy import CRASH_BUDGET, Policy
 from jobrunner.status import Status
@@ -27,8 +27,13 @@ class Ended(NamedTuple):
 
 
 def unreadable(claimed: Claimed, error: Exception) -> Ended:
-    """An attempt that cannot be made: rows can be written by hand, and what cannot be meant fails the job alone."""
+    """An attempt that cannot be made: rows can be written by hand, and what cannot be meant fails the job alone.
+
+    So does what the runner is not allowed to do. It is not left to other runners: nobody would notice that it waits.
+    """
     failure = Failure("BadInvocation", f"its arguments or policy cannot be read: {error}")
+    if isinstance(error, NotAllowed):
+        failure = Failure("NotAllowed", str(error))
     return Ended(claimed, Policy(), Outcome(failure=failure), None)
 
 

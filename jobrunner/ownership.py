@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from jobrunner.database_file import open_beside
 from jobrunner.lifetime import Closing
 from jobrunner.models import RunnerId
 
@@ -33,8 +34,7 @@ class RunnerLocks(Closing):
     """The file `<database>-runners`. One open descriptor for the life of the process: closing any frees all locks."""
 
     def __init__(self, database: Path) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._descriptor = os.open(f"{database}-runners", flags, 0o600)
+        self._descriptor = open_beside(database, "-runners", os.O_RDWR | os.O_CREAT)
 
     def close(self) -> None:
         """Free every lock that this process holds on the file."""
@@ -56,7 +56,7 @@ class RunnerLocks(Closing):
 def living(database: Path, runners: Iterable[RunnerId]) -> set[RunnerId]:
     """Which of these runners of the database live. For clients: in a runner's own process it would free its lock."""
     try:
-        descriptor = os.open(f"{database}-runners", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = open_beside(database, "-runners", os.O_RDONLY)
     except FileNotFoundError:
         return set()
     try:

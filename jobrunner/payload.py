@@ -36,19 +36,28 @@ def dump(value: object, what: str) -> str:
 
 def check(text: str, size: int, what: str) -> None:
     """Refuse JSON text that is too large or too deep."""
+    _check_size(size, what)
+    _check_depth(text, what)
+
+
+def _check_size(size: int, what: str) -> None:
     if size > MAX_BYTES:
         raise NotSerializable(
             f"the {what} are {size:,} bytes of JSON, and the limit is {MAX_BYTES:,}: "
             "keep large data in a file and pass its name"
         )
+
+
+def _check_depth(text: str, what: str) -> None:
     if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
         raise NotSerializable(f"the {what} are nested deeper than {MAX_DEPTH} levels")
 
 
 def load(text: str, what: str) -> Json:
     """Read JSON text from a user, within the limits."""
+    _check_size(len(text.encode("utf-8", "surrogatepass")), what)  # before it costs time and memory to read it
     try:
-        size = len(text.encode())
+        text.encode()
         value = _decode(text)
     except RecursionError:
         raise NotSerializable(f"the {what} are nested deeper than {MAX_DEPTH} levels") from None
@@ -56,7 +65,7 @@ def load(text: str, what: str) -> Json:
         raise NotSerializable(f"the {what} are not valid UTF-8") from None
     except ValueError as error:
         raise NotSerializable(f"the {what} are not valid JSON: {error}") from None
-    check(text, size, what)
+    _check_depth(text, what)
     return value
 
 

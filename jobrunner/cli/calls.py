@@ -113,12 +113,19 @@ def _json(name: str, value: str) -> Json:
     try:
         return payload.load(value, f"contents of {name}")
     except NotSerializable as error:
-        raise UsageError(f"{error}; for text write {name}={value}") from error
+        shown = value if len(value) <= 100 else f"{value[:100]}..."
+        raise UsageError(f"{error}; for text write {name}={shown}") from error
 
 
 def _text_of(name: str, file: str) -> str:
     try:
-        return Path(file).read_text("utf-8")
+        with open(file, "rb") as opened:
+            data = opened.read(payload.MAX_BYTES + 1)  # and not all: it may be a device without end
+        if len(data) > payload.MAX_BYTES:
+            raise UsageError(
+                f"{name}=@{file} is larger than the limit, {payload.MAX_BYTES:,} bytes: pass the file's name"
+            )
+        return data.decode()
     except OSError as error:
         raise UsageError(
             f"{name}=@{file}: {error.strerror}; for this text itself write {name}:='\"@{file}\"'"

@@ -1,7 +1,7 @@
 """A job between those that led to it and those that it led to, drawn as a tree for `jobrunner show`."""
 
 from jobrunner import state_backend
-from jobrunner.cli.job_facts import command_line
+from jobrunner.cli.job_facts import command_line, hidden
 from jobrunner.direct_client import DirectClient
 from jobrunner.errors import InvocationNotFound
 from jobrunner.state_backend import Relative
@@ -30,7 +30,7 @@ def _line(client: DirectClient, relative: Relative, *, mark: bool = False) -> st
 
 def _told(client: DirectClient, one: int) -> str:
     try:
-        job = client.job(one)
+        job = hidden(client.job(one))
     except InvocationNotFound:
         return f"{one} (gone)"
     return f"{one} {job.status} {visible(command_line(job))[:100]}"

@@ -2,8 +2,15 @@
 
 import json
 
+from jobrunner.masking import hide_call
 from jobrunner.models import Attempt, Job, Json
 from jobrunner.times import iso
+
+
+def hidden(job: Job) -> Job:
+    """The job with the secrets among its arguments and in its environment replaced."""
+    task, args, policy = hide_call(job.kind, job.task, job.args, job.policy)
+    return job._replace(task=task, args=args, policy=policy)
 
 
 def facts(job: Job) -> dict[str, Json]:

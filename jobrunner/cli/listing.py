@@ -6,7 +6,7 @@ import typer
 
 from jobrunner import state_backend
 from jobrunner.cli import printing, query_words, session
-from jobrunner.cli.job_facts import command_line, error_line, facts
+from jobrunner.cli.job_facts import command_line, error_line, facts, hidden
 from jobrunner.cli.session import Session
 from jobrunner.cli.words import whole
 from jobrunner.errors import UsageError
@@ -39,7 +39,7 @@ def list_jobs(
     wanted = query_words.read(query or [])
     at_most = _limit(called, limit)
     with called.client() as client:
-        jobs = state_backend.find_all(client.database, wanted, at_most)
+        jobs = map(hidden, state_backend.find_all(client.database, wanted, at_most))
         if called.json:
             for job in jobs:
                 printing.write_json(facts(job))

@@ -21,8 +21,13 @@ def pieces(client: DirectClient, job: int) -> Iterator[LogPiece]:
 
 
 def raw(piece: LogPiece) -> None:
-    """The bytes themselves, each stream to its own."""
+    """The bytes themselves, each stream to its own; harmless where that is a terminal."""
     stream = sys.stdout if piece.stream == "stdout" else sys.stderr
+    if stream.isatty():
+        text = cut_mark(piece) if piece.cut else piece.data.decode("utf-8", "backslashreplace")
+        stream.write(visible(text, lines=True))
+        stream.flush()
+        return
     stream.buffer.write(cut_mark(piece).encode() if piece.cut else piece.data)
     stream.buffer.flush()
 

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from jobrunner import state_backend
 from jobrunner.cli.family import family_tree
-from jobrunner.cli.job_facts import command_line
+from jobrunner.cli.job_facts import command_line, hidden
 from jobrunner.cli.session import Session
 from jobrunner.database import Database
 from jobrunner.direct_client import DirectClient
+from jobrunner.masking import masked
 from jobrunner.models import Attempt, Job, Runner
 from jobrunner.policy import Policy, Retry
 from jobrunner.status import STARTED, Status
@@ -28,10 +29,10 @@ class _Moments(NamedTuple):
         return f"{iso(moment, utc=self.utc)} ({f'{words(away)} ago' if away >= 0 else f'in {words(-away)}'})"
 
 
-def portrait(called: Session, client: DirectClient, one: int) -> Iterator[str]:
-    """The lines."""
+def portrait(called: Session, client: DirectClient, one: int, *, reveal: bool) -> Iterator[str]:
+    """The lines; secrets among arguments, environment and result are hidden unless `reveal`."""
     database, moments = client.database, _Moments(called.utc, now_ms())
-    job = client.job(one)
+    job = client.job(one) if reveal else hidden(client.job(one))
     attempts = state_backend.attempts(database, one)
     yield f"job {job.id}: {job.status}" + (f", {visible(job.reason)}" if job.reason else "")
     for name, value in _facts(client, job, moments):
@@ -39,7 +40,8 @@ def portrait(called: Session, client: DirectClient, one: int) -> Iterator[str]:
     yield from _section("attempts", [_attempt(attempt) for attempt in attempts])
     yield from _section("error", _error(job, attempts))
     if job.status is Status.SUCCESS and job.kind == "function":
-        yield from _section("result", [visible(json.dumps(client.result(one), ensure_ascii=False))])
+        result = client.result(one) if reveal else masked(client.result(one))
+        yield from _section("result", [visible(json.dumps(result, ensure_ascii=False))])
     yield from _section("history", _history(called, database, one))
     yield from _section("family", family_tree(client, one))
 

@@ -90,7 +90,7 @@ def _print_table(
     for number, head in enumerate(heads):
         is_number = all(isinstance(row[number], int | float | None) for row in rows)
         firm = shrink is not None and head not in shrink
-        table.add_column(Text(head), no_wrap=firm, overflow="fold", justify="right" if is_number else "left")
+        table.add_column(Text(visible(head)), no_wrap=firm, overflow="fold", justify="right" if is_number else "left")
     # A text that is not to be wrapped is cut where its column is narrower.
     cut = {} if shrink is None else {"no_wrap": True, "overflow": "ellipsis"}
     for row in rows:

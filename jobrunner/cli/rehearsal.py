@@ -13,6 +13,7 @@ from jobrunner.cli import printing
 from jobrunner.cli.job_facts import parsed
 from jobrunner.cli.session import Session
 from jobrunner.errors import JobRunnerError, TaskNotFound, UsageError
+from jobrunner.masking import hide_call
 from jobrunner.models import Request
 from jobrunner.policy import Policy
 
@@ -60,6 +61,8 @@ def _check_program(request: Request) -> None:
 
 
 def _print(called: Session, request: Request) -> None:
+    task, args, policy = hide_call(request.kind, request.task, request.args, request.policy)
+    request = request._replace(task=task, args=args or "", policy=policy)
     usual = Request._field_defaults
     said = {name: value for name, value in request._asdict().items() if name in _ALWAYS or value != usual[name]}
     said |= {name: parsed(said[name]) for name in ("args", "policy") if name in said}

@@ -55,6 +55,10 @@ def run(
     imports: Annotated[
         list[str] | None, typer.Option("--import", metavar="MODULE", help="Import it once, before any job; repeat.")
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="PATTERN", help="Do nothing else: 'shop.*:*', command:gzip, 'shell:*'; repeat."),
+    ] = None,
     app_dir: Annotated[
         str | None, typer.Option("--app-dir", metavar="DIR", help="Where tasks are imported from; else here.")
     ] = None,
@@ -68,6 +72,9 @@ def run(
     output_limit: Annotated[
         str | None, typer.Option("--output-limit", metavar="BYTES", help="What is kept of a job's output; else 1 MiB.")
     ] = None,
+    allow_root: Annotated[
+        bool, typer.Option("--allow-root", help="As root, even where others may write the database.")
+    ] = False,
     relaxed: Annotated[
         bool,
         typer.Option(
@@ -103,6 +110,8 @@ def run(
         "max_jobs": whole("--max-jobs", max_jobs),
         "max_idle": _seconds(max_idle),
         "imports": tuple(imports or ()),
+        "only": tuple(only or ()),
+        "allow_root": allow_root,
         "app_dir": None if app_dir is None else Path(app_dir).absolute(),
         "shutdown_timeout": _seconds(shutdown_timeout),
         "kill_grace": _seconds(kill_grace),

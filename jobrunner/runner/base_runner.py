@@ -9,6 +9,7 @@ from jobrunner import ownership
 from jobrunner.cache import Cache, SharedCache
 from jobrunner.commit_watch import CommitWatch
 from jobrunner.database import Database
+from jobrunner.database_file import check_root
 from jobrunner.errors import NotWritten
 from jobrunner.models import InvocationId
 from jobrunner.ownership import RunnerLocks
@@ -57,6 +58,8 @@ class BaseRunner(Placing):
 
     def run(self) -> None:
         """Work until told to stop, or until there is nothing left where the settings say so."""
+        if not self.conf.allow_root:
+            check_root(self.conf.database)
         with StopSignals() as self._signals, self._hearing:
             self._shutdown = Shutdown(self._signals, self.conf.shutdown_timeout)
             try:
@@ -94,7 +97,7 @@ class BaseRunner(Placing):
             self._recorder,
             self._waiting,
             self._intake,
-            self.conf.output_limit,
+            self.conf,
         )
         self._setback = Setback(database.path)
         self._ending = Ending(self.conf, self._attempts, self._recorder, self._intake, self._setback, self._shutdown)

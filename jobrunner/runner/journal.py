@@ -2,6 +2,7 @@
 
 import logging
 
+from jobrunner.masking import masked_line
 from jobrunner.models import Claimed
 from jobrunner.orchestrator import Verdict
 from jobrunner.status import Status
@@ -18,7 +19,7 @@ def shown(data: bytes) -> str:
 
 def started(claimed: Claimed, pid: int) -> None:
     """An attempt has begun."""
-    log.debug("job %d %s started as process %d", claimed.id, visible(claimed.task), pid)
+    log.debug("job %d %s started as process %d", claimed.id, _task(claimed), pid)
 
 
 def ended(claimed: Claimed, verdict: Verdict | None) -> None:
@@ -30,4 +31,8 @@ def ended(claimed: Claimed, verdict: Verdict | None) -> None:
     if log.isEnabledFor(level):
         took = words(max(0, now_ms() - claimed.started_at))
         why = f": {visible(verdict.failure.message[:200])}" if verdict.failure else ""
-        log.log(level, "job %d %s %s after %s%s", claimed.id, visible(claimed.task), verdict.outcome, took, why)
+        log.log(level, "job %d %s %s after %s%s", claimed.id, _task(claimed), verdict.outcome, took, why)
+
+
+def _task(claimed: Claimed) -> str:
+    return visible(masked_line(claimed.task) if claimed.kind == "shell" else claimed.task)

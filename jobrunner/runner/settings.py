@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jobrunner.errors import UsageError
+from jobrunner.runner.only import check_pattern
 
 
 def processors() -> int:
@@ -24,6 +25,8 @@ class RunSettings:
     max_jobs: int | None = None
     max_idle: float | None = None
     imports: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    allow_root: bool = False
     app_dir: Path = field(default_factory=Path.cwd)
     shutdown_timeout: float = 30.0
     kill_grace: float = 5.0
@@ -40,6 +43,13 @@ class RunSettings:
     max_wal: int = 256 << 20
 
     def __post_init__(self) -> None:
+        self._check_numbers()
+        for pattern in self.only:
+            check_pattern(pattern)
+        if not self.app_dir.is_dir():
+            raise UsageError(f"there is no folder {self.app_dir} to import from")
+
+    def _check_numbers(self) -> None:
         if not 1 <= self.jobs <= 10_000:
             raise UsageError(f"a runner has at least one slot, and at most 10,000: not {self.jobs}")
         if not 1 <= self.threads <= 1000:
@@ -58,8 +68,6 @@ class RunSettings:
             raise UsageError("max_jobs must be at least 1")
         if self.min_free < 0 or self.max_wal < 0:
             raise UsageError("min_free and max_wal are numbers of bytes, and cannot be negative")
-        if not self.app_dir.is_dir():
-            raise UsageError(f"there is no folder {self.app_dir} to import from")
 
 
 def settings_of(words: dict[str, Any]) -> RunSettings:

@@ -11,6 +11,7 @@ from jobrunner.runner.intake import Intake
 from jobrunner.runner.recorder import Recorder
 from jobrunner.runner.registration import Registration
 from jobrunner.runner.running import Running
+from jobrunner.runner.settings import RunSettings
 from jobrunner.runner.waiting import Changes, WaitingRoom
 
 
@@ -41,7 +42,7 @@ class Turn:
         recorder: Recorder,
         waiting: WaitingRoom,
         intake: Intake,
-        output_limit: int,
+        conf: RunSettings,
     ) -> None:
         self._database = database
         self._registration = registration
@@ -49,7 +50,7 @@ class Turn:
         self._recorder = recorder
         self._waiting = waiting
         self._intake = intake
-        self._output_limit = output_limit
+        self._conf = conf
 
     def wants(self, slots: int, *, may_claim: bool) -> bool:
         """Whether there is something to do with so many free slots."""
@@ -88,5 +89,5 @@ class Turn:
         moved = len(waits.paused) - len(waits.resumed)
         claimed = self._intake.take(slots + moved if may_claim else 0)
         # In here, since reading the arguments may fail: then nothing was claimed.
-        admitted = [admit(self._database, one, self._output_limit) for one in claimed]
+        admitted = [admit(self._database, one, self._conf) for one in claimed]
         return Done(admitted, waits, ended_some)

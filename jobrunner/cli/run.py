@@ -68,6 +68,10 @@ def run(
     output_limit: Annotated[
         str | None, typer.Option("--output-limit", metavar="BYTES", help="What is kept of a job's output; else 1 MiB.")
     ] = None,
+    takeover_after: Annotated[
+        str | None,
+        typer.Option("--takeover-after", metavar="DURATION", help="Kill a runner that hangs so long; else never."),
+    ] = None,
     relaxed: Annotated[
         bool, typer.Option("--relaxed", help="Do not wait for the disk: a power cut forgets the last moments.")
     ] = False,
@@ -101,6 +105,7 @@ def run(
         "shutdown_timeout": _seconds(shutdown_timeout),
         "kill_grace": _seconds(kill_grace),
         "output_limit": whole("--output-limit", output_limit),
+        "takeover_after": _seconds(takeover_after),
     }
     _log_to_stderr(called, log_format)
     App(called.path, relaxed=relaxed).run(mode, **{name: value for name, value in said.items() if value is not None})

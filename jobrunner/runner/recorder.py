@@ -105,6 +105,8 @@ class Recorder:
         except UsageError as error:  # the database refuses what the job delivered
             running.outcome = Outcome(failure=Failure("BadOutcome", f"its outcome cannot be kept: {error}"))
             verdict = orchestrator.record(self._database, running.ended(), self._runner)
+        if verdict is None:
+            self._database.query("count_stale", runner=self._runner)
         self._told.append((running.claimed, verdict))
 
     def _put_output(self, running: Running, pieces: list[Piece]) -> None:

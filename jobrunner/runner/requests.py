@@ -34,6 +34,9 @@ def answer(database: Database, cache: SharedCache, asker: Claimed, verb: str, fa
 def _answer(database: Database, asker: Claimed, verb: str, facts: list[Json]) -> Json:
     if verb not in _VERBS:
         raise UsageError(f"a job cannot ask for {verb!r}")
+    # The fence: an attempt that was given up is being made again, and would do all this twice.
+    if verb in _CHANGES and database.one("still_holds", id=asker.id, claim=asker.claim) != (1,):
+        raise JobRunnerError(f"job {asker.id} does not run any more")
     return _VERBS[verb](database, asker, *facts)
 
 
@@ -54,6 +57,7 @@ def _log(database: Database, _: Claimed, invocation_id: int, after: int) -> Json
     return [piece._replace(data=piece.data.decode("latin-1")) for piece in pieces]  # type: ignore[arg-type]
 
 
+_CHANGES = ("enqueue", "cancel", "retry")
 _VERBS: dict[str, Callable[..., Json]] = {
     "enqueue": _enqueue,
     "job": lambda database, _, one: state_backend.job(database, one),

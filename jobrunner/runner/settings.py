@@ -35,6 +35,7 @@ class RunSettings:
     idle_timeout: float = 60.0
     max_tasks_per_child: int | None = None
     max_memory: int | None = None
+    takeover_after: float | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.jobs <= 10_000:
@@ -47,6 +48,8 @@ class RunSettings:
             )
         if self.max_tasks_per_child is not None and self.max_tasks_per_child < 1:
             raise UsageError("max_tasks_per_child must be at least 1")
+        if self.takeover_after is not None and self.takeover_after < 1:
+            raise UsageError("takeover_after must be at least 1 s: an idle runner wakes every 0.4 s")
         if self.max_paused is not None and self.max_paused < 0:
             raise UsageError("max_paused cannot be negative")
         if self.output_limit < 1:

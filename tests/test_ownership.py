@@ -1,5 +1,6 @@
 """Who owns a job is a fact of the kernel: runners that hang, are taken over from, told to stop, or taken for others."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -117,7 +118,21 @@ def test_a_stopped_runner_hears_of_its_end_when_it_goes_on(
     os.kill(first.pid, signal.SIGSTOP)
     cli.ok("runner", "stop", "1")
     assert first.wait() == 0
-    assert app.invocation(1).status is Status.PENDING
+    job = app.invocation(1)
+    assert (job.status, job.details.attempts, job.details.crashes) == (Status.PENDING, 0, 0)
+    assert "job 1: pending, its runner was stopped" in cli.ok("show", "1")
+
+
+def test_what_is_not_to_be_tried_after_a_crash_fails_with_its_runner_and_says_why(
+    app: App, runner: StartRunner, cli: Cli
+) -> None:
+    job = app.enqueue_command("sleep", "1000", on_crash="fail")
+    runner(jobs=1)
+    until(lambda: job.status is Status.RUNNING)
+    cli.ok("runner", "stop", "1", "--kill")
+    why = "the runner was killed by `jobrunner runner stop --kill`; it is not to be tried after a crash"
+    assert (job.status, job.details.reason) == (Status.FAILED, why)
+    assert cli.ok("show", str(job.id)).count(why) >= 2, "at its head and in its history"
 
 
 def test_a_runner_whose_jobs_take_long_does_not_stop_in_time(
@@ -203,6 +218,28 @@ def test_a_runner_that_hangs_is_dead_before_its_job_is_started_again(
     told = rows(app.path, "SELECT reason FROM history WHERE job = 1 AND to_status = 'pending' AND reason IS NOT NULL")
     assert told == [(f"the runner was {reason}; crash 1 of 3, so once more",)]
     assert "runner 1 had died" in second.stderr
+
+
+def test_a_runner_that_hangs_in_one_call_is_stalled_and_taken_over_from(
+    app: App, runner: StartRunner, folder: Path, cli: Cli
+) -> None:
+    app.enqueue("tests.tasks:touch")
+    theirs, full = os.pipe()
+    os.set_blocking(full, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(full, b"x" * 512):
+            pass
+    os.set_blocking(full, True)  # whoever logs there hangs until somebody reads
+    program = [sys.executable, "-W", "error", "-m", "tests.helpers.start_runner", "{}"]
+    with subprocess.Popen(program, cwd=folder, env=environment(folder), stdout=full, stderr=full) as first:
+        until(lambda: rows(app.path, "SELECT id FROM runners"))
+        until(lambda: cli.json("runner", "list")["is"] == "stalled")
+        assert cli.json("runner", "list")["note"] == "its loop does not turn"
+        runner(jobs=1, takeover_after=1)
+        assert first.wait(60) == -signal.SIGKILL
+    app.wait([1], timeout=60)
+    os.close(theirs)
+    os.close(full)
 
 
 def test_a_busy_runner_and_an_idle_one_are_never_taken_for_hanging(app: App, runner: StartRunner, folder: Path) -> None:

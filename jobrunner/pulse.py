@@ -44,7 +44,7 @@ class Sign(NamedTuple):
 
     def is_still(self, before: "Sign") -> bool:
         """Whether nothing has gone on since. Who waits for a processor on a busy machine is not still."""
-        return self.is_stopped or (not self.is_ready and self.counters == before.counters)
+        return not self.is_ready and self.counters == before.counters
 
 
 STOPPED = Pulse(Life.STALLED, "its process is stopped")

@@ -53,15 +53,18 @@ class Overseer:
                 self._judge(other, watched)
 
     def _see(self, other: Runner, watched: _Watched | None, step: float) -> _Watched | None:
-        process = None if other.mode == "inline" else pulse.process_of(other, self._locks.holder(other.id))
+        holder = None if other.mode == "inline" else self._locks.holder(other.id)
+        known = watched is not None and watched.process.pid == holder
+        process = watched.process if watched and known else pulse.process_of(other, holder)
         if process is None:
             return None
         try:
             sign = pulse.sign(process)
         except psutil.Error:
             return None
-        if watched is None or watched.process != process or not sign.is_still(watched.last):
+        if watched is None or not known or not sign.is_still(watched.last):
             return _Watched(process, sign)
+        watched.last = sign
         watched.still += step
         return watched
 

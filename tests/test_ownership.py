@@ -146,6 +146,20 @@ def test_a_runner_whose_jobs_take_long_does_not_stop_in_time(
     cli.ok("runner", "stop", "1", "--kill")
 
 
+def test_whoever_waits_for_a_runner_to_stop_may_leave_with_ctrl_c(
+    app: App, runner: StartRunner, folder: Path, cli: Cli
+) -> None:
+    first, _ = hold(app, runner, folder, shutdown_timeout=1000)
+    with cli.start("runner", "stop", "1") as waiting:
+        until(lambda: "stopping: 1 jobs have 1000 s to finish" in first.stderr)
+        waiting.send_signal(signal.SIGINT)
+        _, said = waiting.communicate(timeout=60)
+    assert (waiting.returncode, "Traceback" in said) == (130, False)
+    (folder / "go").touch()
+    assert first.wait() == 0
+    assert app.invocation(1).result() == "1"
+
+
 @pytest.mark.parametrize("is_stopped", [False, True])
 def test_a_killed_runner_leaves_nothing_and_its_jobs_are_given_back_at_once(
     app: App, runner: StartRunner, folder: Path, cli: Cli, is_stopped: bool

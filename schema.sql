@@ -69,7 +69,8 @@ CREATE TABLE jr_runner (
     started_at   INTEGER NOT NULL,
     heartbeat_at INTEGER NOT NULL,
     stopped_at   INTEGER,
-    stop_reason  TEXT
+    stop_reason  TEXT,                         -- set before it stopped: why somebody is killing it
+    stale        INTEGER NOT NULL DEFAULT 0    -- outcomes that came after their claim was given up, and changed nothing
 ) STRICT;
 
 CREATE INDEX jr_runner_live ON jr_runner(id) WHERE stopped_at IS NULL;
@@ -406,7 +407,7 @@ SELECT r.id, r.mode, r.slots, r.queues, r.host, r.pid,
        strftime('%Y-%m-%dT%H:%M:%fZ', r.started_at / 1000.0, 'unixepoch') AS started_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', r.heartbeat_at / 1000.0, 'unixepoch') AS heartbeat_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', r.stopped_at / 1000.0, 'unixepoch') AS stopped_at,
-       r.stop_reason
+       r.stop_reason, r.stale
   FROM jr_runner AS r;
 
 CREATE VIEW failures AS

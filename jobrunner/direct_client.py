@@ -4,14 +4,17 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from jobrunner import broker, state_backend
 from jobrunner.commit_watch import CommitWatch
 from jobrunner.database import Database
 from jobrunner.errors import UsageError, WaitTimeout
-from jobrunner.models import InvocationId, Job, Json, LogPiece, Progress, Request, Runner, State
+from jobrunner.models import InvocationId, Job, Json, LogPiece, Progress, Request, Runner, RunnerId, State
 from jobrunner.status import Status
+
+if TYPE_CHECKING:
+    from jobrunner.pulse import Pulse
 
 _LOOK_AHEAD = 1000
 _FIRST_SLEEP = 0.002
@@ -78,8 +81,15 @@ class DirectClient:
         from jobrunner import ownership  # brings psutil, which few clients need
 
         started = state_backend.runners(self.database)
-        alive = ownership.living(self.database.path, [runner.id for runner in started])
+        alive = ownership.holders(self.database.path, [runner.id for runner in started])
         return [runner for runner in started if runner.id in alive]
+
+    def pulses(self, runners: Sequence[Runner], *, thorough: bool = True) -> "dict[RunnerId, Pulse]":
+        """Which of these are live, stalled or dead; thorough: it takes up to a second where one does not answer."""
+        from jobrunner import ownership, pulse
+
+        holders = ownership.holders(self.database.path, [runner.id for runner in runners])
+        return pulse.take(runners, holders, pulse.SAMPLE_SECONDS if thorough else 0.0)
 
     def wait(self, ids: Sequence[int], timeout: float | None) -> list[State]:
         """Block until all are final, woken by each commit; one look costs the same however many are waited for."""

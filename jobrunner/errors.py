@@ -107,6 +107,39 @@ def _step(one: int, following: int, limit: str | None) -> str:
     return f"{one} needs a place of {limit!r} that {following} has"
 
 
+class RunnerNotFound(JobRunnerError, LookupError):
+    """No runner has this number."""
+
+    exit_code = 4
+
+    def __init__(self, runner: int) -> None:
+        super().__init__(f"there is no runner {runner}: `jobrunner runner list` shows those that have not stopped")
+        self.runner = runner
+
+
+class RunnerOutOfReach(JobRunnerError):
+    """The runner lives in a pid namespace other than ours: no number here names its process for sure."""
+
+    def __init__(self, runner: int, pid: int) -> None:
+        super().__init__(
+            f"runner {runner} runs in another pid namespace, as process {pid} there: stop it from inside of that"
+        )
+        self.runner = runner
+        self.pid = pid
+
+
+class RunnerDisobeys(JobRunnerError, TimeoutError):
+    """A runner was told to stop, and has not stopped in time."""
+
+    exit_code = 124
+
+    def __init__(self, runner: int, pid: int, seconds: float, by_force: bool) -> None:
+        way = "the kernel does not end it" if by_force else f"`jobrunner runner stop {runner} --kill` ends it at once"
+        super().__init__(f"runner {runner} (process {pid}) has not stopped within {seconds:g} s: {way}")
+        self.runner = runner
+        self.pid = pid
+
+
 class UniqueKeyTaken(JobRunnerError):
     """An unfinished job holds the unique key already."""
 

@@ -206,3 +206,4 @@ class Runner(NamedTuple):
     heartbeat_at: int
     stopped_at: int | None
     stop_reason: str | None
+    stale: int

@@ -24,6 +24,8 @@ class Ended(NamedTuple):
     outcome: Outcome | None
     exit: Exit | None
     stopped: StopReason | None = None
+    runner_died: str = "the runner died"
+    """In words for people, where there is no exit to tell of."""
 
 
 def unreadable(claimed: Claimed, error: Exception) -> Ended:
@@ -103,7 +105,7 @@ def _failed(ended: Ended, outcome: str, failure: Failure) -> Verdict:
 
 
 def _crashed(ended: Ended) -> Verdict:
-    failure = Failure("WorkerDied", _death(ended.exit))
+    failure = Failure("WorkerDied", ended.runner_died if ended.exit is None else _death(ended.exit))
     crashes = ended.claimed.crashes
     if ended.policy.on_crash == "fail":
         return Verdict(Status.FAILED, "crashed", f"{failure.message}; it is not to be tried after a crash", failure)
@@ -114,9 +116,7 @@ def _crashed(ended: Ended) -> Verdict:
     )
 
 
-def _death(exit: Exit | None) -> str:
-    if exit is None:
-        return "the runner died"
+def _death(exit: Exit) -> str:
     if exit.signal is None:
         return f"the process, shared with other jobs, exited with code {exit.code}"
     try:

@@ -8,6 +8,8 @@ import fcntl
 import os
 import secrets
 import signal
+import struct
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -52,27 +54,41 @@ class RunnerLocks(Closing):
         """Give the runner's byte back."""
         fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, runner)
 
+    def holder(self, runner: RunnerId) -> int | None:
+        """Who else has the runner's byte, as `holders` tells it."""
+        return _holder(self._descriptor, runner)
 
-def living(database: Path, runners: Iterable[RunnerId]) -> set[RunnerId]:
-    """Which of these runners of the database live. For clients: in a runner's own process it would free its lock."""
+
+def holders(database: Path, runners: Iterable[RunnerId]) -> dict[RunnerId, int]:
+    """The pids that hold the bytes of these runners, of those that live.
+
+    A pid is 0 or less where the holder is in a pid namespace that cannot be seen from here. For clients: in a
+    runner's own process it would free its lock.
+    """
     try:
         descriptor = open_beside(database, "-runners", os.O_RDONLY)
     except FileNotFoundError:
-        return set()
+        return {}
     try:
-        return {one for one in runners if _is_locked(descriptor, one)}
+        found = {one: _holder(descriptor, one) for one in runners}
+        return {one: pid for one, pid in found.items() if pid is not None}
     finally:
         os.close(descriptor)
 
 
-def _is_locked(descriptor: int, runner: RunnerId) -> bool:
-    try:
-        # A shared lock, and for a moment: a rescuer that comes just then comes again.
-        fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, runner)
-    except (BlockingIOError, PermissionError):
-        return True
-    fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, runner)
-    return False
+# struct flock: Linux has its type first, the BSDs have it last.
+_FLOCK = struct.Struct("hhqqi4x" if sys.platform == "linux" else "qqihh")
+
+
+def _holder(descriptor: int, runner: RunnerId) -> int | None:
+    """Asks without locking, so nobody that tries the byte at this moment is turned away."""
+    if sys.platform == "linux":
+        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, runner, 1, 0)
+        kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+    else:
+        asked = _FLOCK.pack(runner, 1, 0, fcntl.F_WRLCK, os.SEEK_SET)
+        _, _, pid, kind, _ = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+    return None if kind == fcntl.F_UNLCK else int(pid)
 
 
 def kill_leftovers(token: str) -> list[int]:

@@ -168,6 +168,12 @@ UPDATE jr_invocation
 UPDATE jr_invocation SET status = 'cancelled', changed_at = :now, finished_at = :now, reason = 'cancelled while it ran'
  WHERE id = :id AND claim = :claim AND cancel_at IS NOT NULL AND (status = 'pending' OR status = 'scheduled');
 
+-- name: still_holds
+-- Whether what an attempt asks for may be done.
+SELECT EXISTS (SELECT 1 FROM jr_invocation
+                WHERE id = :id AND claim = :claim
+                  AND (status = 'running' OR status = 'resumed' OR status = 'paused'));
+
 -- name: keep_policy
 UPDATE jr_invocation SET policy = :policy WHERE id = :id AND claim = :claim AND finished_at IS NULL;
 
@@ -307,6 +313,13 @@ UPDATE jr_runner SET heartbeat_at = :now WHERE id = :runner;
 -- name: stop_runner
 UPDATE jr_runner SET stopped_at = :now, stop_reason = :reason WHERE id = :runner AND stopped_at IS NULL;
 
+-- name: condemn_runner
+-- Before it is killed, so that whoever rescues its jobs can say why it died.
+UPDATE jr_runner SET stop_reason = :reason WHERE id = :runner AND stopped_at IS NULL;
+
+-- name: count_stale
+UPDATE jr_runner SET stale = stale + :more WHERE id = :runner;
+
 -- name: forget_processes
 DELETE FROM jr_process WHERE runner = :runner;
 
@@ -317,7 +330,7 @@ INSERT INTO jr_process(runner, key, pid, threads, active, state, last_update) VA
 SELECT runner, key, pid, threads, active, state, last_update FROM jr_process ORDER BY runner, key;
 
 -- name: other_runners
-SELECT id, mode, slots, queues, host, pid, token, started_at, heartbeat_at, stopped_at, stop_reason
+SELECT id, mode, slots, queues, host, pid, token, started_at, heartbeat_at, stopped_at, stop_reason, stale
   FROM jr_runner WHERE stopped_at IS NULL AND id <> :runner;
 
 -- name: held_by
@@ -419,8 +432,12 @@ SELECT runner, count(*) FROM jr_invocation
 SELECT queue, pending, running, paused, scheduled, blocked FROM queues;
 
 -- name: runners
-SELECT id, mode, slots, queues, host, pid, token, started_at, heartbeat_at, stopped_at, stop_reason
+SELECT id, mode, slots, queues, host, pid, token, started_at, heartbeat_at, stopped_at, stop_reason, stale
   FROM jr_runner WHERE stopped_at IS NULL OR :all ORDER BY id;
+
+-- name: runner
+SELECT id, mode, slots, queues, host, pid, token, started_at, heartbeat_at, stopped_at, stop_reason, stale
+  FROM jr_runner WHERE id = :runner;
 
 -- name: list
 -- Newest first. Every condition is off when its parameter is NULL.

@@ -466,3 +466,36 @@ def look_at_cancellation() -> str:
 @app.task
 def cancel_other(job: int) -> bool:
     return app.invocation(job).cancel()
+
+
+# Of runners that hang
+
+
+@app.task
+def wait_for_file_at_first(name: str) -> str:
+    """The first attempt waits for the file; later ones tell whether the processes that `look` names are gone."""
+    seen = (folder() / "look").read_text().split() if current().claim > 1 and (folder() / "look").exists() else []
+    said = " ".join("alive" if Path(f"/proc/{pid}").exists() and not _is_zombie(pid) else "gone" for pid in seen)
+    mark("S")
+    if current().claim == 1:
+        until((folder() / name).exists)
+    return said or str(current().claim)
+
+
+def _is_zombie(pid: str) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+
+
+@app.task
+def enqueue_when_told(name: str) -> None:
+    mark("S")
+    until((folder() / name).exists)
+    try:
+        app.enqueue("a:b")
+    except JobRunnerError as error:
+        note("said", str(error))
+
+
+@app.task
+def wait(seconds: float) -> None:
+    time.sleep(seconds)

@@ -37,7 +37,7 @@ _SHORT = {
     "cancel": "Stop jobs, running or not.",
     "retry": "Do jobs again.",
     "progress": "Say from inside of a job how far it is.",
-    "runner": "List the runners that live.",
+    "runner": "List the runners, or stop one.",
     "init": "Make the database.",
     "sql": "Ask the database in SQL.",
 }

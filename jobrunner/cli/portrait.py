@@ -8,6 +8,7 @@ from typing import NamedTuple
 from jobrunner import state_backend
 from jobrunner.cli.family import family_tree
 from jobrunner.cli.job_facts import command_line, hidden
+from jobrunner.cli.runner_facts import no_answer, stalled_at_once
 from jobrunner.cli.session import Session
 from jobrunner.database import Database
 from jobrunner.direct_client import DirectClient
@@ -107,9 +108,16 @@ def _why_not_done(client: DirectClient, job: Job, moments: _Moments) -> str | No
         return f"until {moments.tell(job.run_at)}"
     if job.status is Status.BLOCKED:
         return f"{visible(job.reason or 'held')}; `jobrunner retry {job.id}` lets it go"
+    if job.status in STARTED:
+        silent = stalled_at_once(client, [runner for runner in client.runners() if runner.id == job.runner])
+        return next((no_answer(*one) for one in silent.items()), None)
     if job.status is not Status.PENDING:
         return None
-    serving = [runner for runner in client.runners() if job.queue in _queues(runner, job.queue)]
+    living = [runner for runner in client.runners() if job.queue in _queues(runner, job.queue)]
+    silent = stalled_at_once(client, living)
+    serving = [runner for runner in living if runner.id not in silent]
+    if silent and not serving:
+        return "; ".join(no_answer(*one) for one in silent.items())
     if not serving:
         return f"no runner serves the queue {visible(job.queue)!r}: `jobrunner run` starts one"
     busy = state_backend.started_counts(client.database)

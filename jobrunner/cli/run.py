@@ -72,6 +72,10 @@ def run(
     output_limit: Annotated[
         str | None, typer.Option("--output-limit", metavar="BYTES", help="What is kept of a job's output; else 1 MiB.")
     ] = None,
+    takeover_after: Annotated[
+        str | None,
+        typer.Option("--takeover-after", metavar="DURATION", help="Kill a runner that hangs so long; else never."),
+    ] = None,
     allow_root: Annotated[
         bool, typer.Option("--allow-root", help="As root, even where others may write the database.")
     ] = False,
@@ -117,6 +121,7 @@ def run(
         "kill_grace": _seconds(kill_grace),
         "output_limit": whole("--output-limit", output_limit),
         "min_free": whole("--min-free", min_free),
+        "takeover_after": _seconds(takeover_after),
     }
     _log_to_stderr(called, log_format)
     App(called.path, relaxed=relaxed).run(mode, **{name: value for name, value in said.items() if value is not None})

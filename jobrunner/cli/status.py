@@ -11,6 +11,7 @@ import typer
 
 from jobrunner import state_backend
 from jobrunner.cli import printing, session
+from jobrunner.cli.runner_facts import no_answer, stalled_at_once
 from jobrunner.cli.session import Session
 from jobrunner.commit_watch import CommitWatch
 from jobrunner.direct_client import DirectClient
@@ -32,6 +33,7 @@ class _Overview(NamedTuple):
     runners: list[Runner]
     started: dict[RunnerId, int]
     waiting_since: int | None
+    stalled: dict[RunnerId, str]
 
 
 def status(
@@ -50,12 +52,14 @@ def status(
 def _look(client: DirectClient) -> _Overview:
     database = client.database
     with database.snapshot():
+        runners = client.runners()
         return _Overview(
             counts=state_backend.counts(database),
             queues=state_backend.queue_counts(database),
-            runners=client.runners(),
+            runners=runners,
             started=state_backend.started_counts(database),
             waiting_since=state_backend.waiting_since(database),
+            stalled=stalled_at_once(client, runners),
         )
 
 
@@ -101,6 +105,7 @@ def _facts(seen: _Overview) -> Json:
                 "pid": one.pid,
                 "mode": one.mode,
                 "slots": one.slots,
+                "stalled": one.id in seen.stalled,
                 "jobs": seen.started.get(one.id, 0),
                 "queues": json.loads(one.queues),
                 "started_at": iso(one.started_at),
@@ -133,6 +138,8 @@ def _print_for_people(called: Session, path: Path, seen: _Overview) -> None:
         printing.write_table(called, _RUNNER_HEADS, _runner_rows(seen), shrink=("queues",))
     else:
         printing.write("no runner: `jobrunner run` starts one")
+    for one, note in seen.stalled.items():
+        printing.write(no_answer(one, note))
 
 
 def _runner_rows(seen: _Overview) -> list[Sequence[object]]:

@@ -133,6 +133,8 @@ class Recorder:
                 verdicts = orchestrator.record_all(self._database, [one.ended() for one in self._ended], self._runner)
         except UsageError:  # the database refuses what one of them delivered: which?
             verdicts = [self._record(one) for one in self._ended]
+        if stale := verdicts.count(None):
+            self._database.query("count_stale", runner=self._runner, more=stale)
         self._draft.told.extend(zip((one.claimed for one in self._ended), verdicts, strict=True))
 
     def _record(self, running: Running) -> Verdict | None:

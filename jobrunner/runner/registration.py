@@ -1,4 +1,4 @@
-"""A runner's entry in the list of runners, and what it does for those that died."""
+"""A runner's entry in the list of runners, and its look at the others."""
 
 import json
 import logging
@@ -7,15 +7,13 @@ import socket
 import time
 from typing import NamedTuple
 
-from jobrunner import orchestrator, ownership
 from jobrunner.database import Database
-from jobrunner.errors import UsageError
 from jobrunner.kernel import boot_id
-from jobrunner.models import Claimed, Runner, RunnerId
-from jobrunner.orchestrator import Ended
+from jobrunner.models import Runner, RunnerId
 from jobrunner.ownership import RunnerLocks
-from jobrunner.policy import Policy
+from jobrunner.runner.rescue import rescue
 from jobrunner.runner.settings import RunSettings
+from jobrunner.runner.takeover import Overseer
 from jobrunner.times import now_ms
 from jobrunner.version import VERSION
 
@@ -60,6 +58,7 @@ class Registration:
             self.id = RunnerId(row[0])
             # Before the commit: nobody may ever see the row without the lock, and take us for dead.
             locks.take(self.id)
+        self._overseer = Overseer(database, locks, self.id, settings.takeover_after)
 
     def beat(self) -> None:
         """Say that we live, where that was long ago."""
@@ -82,28 +81,10 @@ class Registration:
     def rescue(self) -> int:
         """Find runners that died, kill what they left, and give their invocations back; tells how many these were."""
         others = [Runner(*row) for row in self._database.query("other_runners", runner=self.id)]
+        self._overseer.look(others)
         return sum(self._rescue(other) for other in others if self._locks.take(other.id))
 
     def _rescue(self, dead: Runner) -> int:
-        # We hold its lock now: no other rescuer does this at the same time.
-        try:
-            killed = ownership.kill_leftovers(dead.token)
-            with self._database.transaction():
-                orphaned = [Claimed(*row) for row in self._database.query("held_by", runner=dead.id)]
-                for claimed in orphaned:
-                    orchestrator.record(self._database, _orphaned(claimed), dead.id)
-                self._database.query("forget_processes", runner=dead.id)
-                self._database.query("stop_runner", runner=dead.id, now=now_ms(), reason="died")
-        finally:
-            self._locks.free(dead.id)
-        log.warning(
-            "runner %d had died; killed %d of its processes, took over %d jobs", dead.id, len(killed), len(orphaned)
-        )
-        return len(orphaned)
-
-
-def _orphaned(claimed: Claimed) -> Ended:
-    try:
-        return Ended(claimed, Policy.from_json(claimed.policy), None, None)
-    except UsageError as error:
-        return orchestrator.unreadable(claimed, error)
+        killed, jobs = rescue(self._database, self._locks, dead)
+        log.warning("runner %d had died; killed %d of its processes, took over %d jobs", dead.id, killed, jobs)
+        return jobs

@@ -42,6 +42,9 @@ def _answer(database: Database, asker: Claimed, verb: str, facts: list[Json]) ->
     if verb not in _VERBS:
         raise UsageError(f"a job cannot ask for {verb!r}")
     with database.transaction():
+        # The fence: an attempt that was given up is being made again, and would do all this twice.
+        if verb in _CHANGES and database.one("still_holds", id=asker.id, claim=asker.claim) != (1,):
+            raise JobRunnerError(f"job {asker.id} does not run any more")
         return _VERBS[verb](database, asker, *facts)
 
 
@@ -62,6 +65,7 @@ def _log(database: Database, _: Claimed, invocation_id: int, after: int) -> Json
     return [piece._replace(data=piece.data.decode("latin-1")) for piece in pieces]  # type: ignore[arg-type]
 
 
+_CHANGES = ("enqueue", "cancel", "retry")
 _VERBS: dict[str, Callable[..., Json]] = {
     "enqueue": _enqueue,
     "job": lambda database, _, one: state_backend.job(database, one),

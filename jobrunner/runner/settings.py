@@ -41,6 +41,7 @@ class RunSettings:
     max_memory: int | None = None
     min_free: int = 16 << 20
     max_wal: int = 256 << 20
+    takeover_after: float | None = None
 
     def __post_init__(self) -> None:
         self._check_numbers()
@@ -60,6 +61,8 @@ class RunSettings:
             )
         if self.max_tasks_per_child is not None and self.max_tasks_per_child < 1:
             raise UsageError("max_tasks_per_child must be at least 1")
+        if self.takeover_after is not None and self.takeover_after < 1:
+            raise UsageError("takeover_after must be at least 1 s: an idle runner wakes every 0.4 s")
         if self.max_paused is not None and self.max_paused < 0:
             raise UsageError("max_paused cannot be negative")
         if self.output_limit < 1:

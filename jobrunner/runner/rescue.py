@@ -1,0 +1,49 @@
+"""What is done for a runner that died: its leftovers are killed, and its invocations given back."""
+
+from typing import NamedTuple
+
+from jobrunner import orchestrator, ownership
+from jobrunner.database import Database
+from jobrunner.errors import UsageError
+from jobrunner.models import Claimed, Runner
+from jobrunner.orchestrator import Ended
+from jobrunner.ownership import RunnerLocks
+from jobrunner.policy import Policy
+from jobrunner.times import now_ms
+
+
+class Rescued(NamedTuple):
+    """How many processes were left and are killed, and how many invocations were given back."""
+
+    killed: int
+    jobs: int
+
+
+def rescue(database: Database, locks: RunnerLocks, dead: Runner) -> Rescued:
+    """Rescue a runner whose byte we have taken, and free the byte."""
+    # We hold its lock: no other rescuer does this at the same time.
+    try:
+        killed = ownership.kill_leftovers(dead.token)
+        with database.transaction():
+            why = _why(database, dead)
+            orphaned = [Claimed(*row) for row in database.query("held_by", runner=dead.id)]
+            for claimed in orphaned:
+                orchestrator.record(database, _orphaned(claimed, why), dead.id)
+            database.query("forget_processes", runner=dead.id)
+            database.query("stop_runner", runner=dead.id, now=now_ms(), reason=why or "died")
+    finally:
+        locks.free(dead.id)
+    return Rescued(len(killed), len(orphaned))
+
+
+def _why(database: Database, dead: Runner) -> str | None:
+    row = database.one("runner", runner=dead.id)  # read now: who killed it wrote it down before
+    return None if row is None else Runner(*row).stop_reason
+
+
+def _orphaned(claimed: Claimed, why: str | None) -> Ended:
+    died = "the runner died" if why is None else f"the runner was {why}"
+    try:
+        return Ended(claimed, Policy.from_json(claimed.policy), None, None, runner_died=died)
+    except UsageError as error:
+        return orchestrator.unreadable(claimed, error)

@@ -17,7 +17,33 @@ from tests.helpers.processes import RunnerProcess, carriers
 from tests.helpers.trace import FOLDER_VARIABLE
 from tests.helpers.waiting import SECONDS, until
 
+SAID = "said"
+"""The name under which what a test wants to tell people travels to the summary."""
+
 StartRunner = Callable[..., RunnerProcess]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, action="append", default=[], help="simulate this seed, and no other")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in (*terminalreporter.stats.get("passed", ()), *terminalreporter.stats.get("failed", ())):
+        for name, value in report.user_properties:
+            if name == SAID:
+                terminalreporter.write_line(f"{report.nodeid}: {value}")
+
+
+@pytest.fixture
+def say(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Tells something in the summary, in whichever process the test runs."""
+    return lambda text: record_property(SAID, text)
+
+
+@pytest.fixture
+def seeds_asked_for(request: pytest.FixtureRequest) -> list[int]:
+    """Those of --seed."""
+    return list(request.config.getoption("--seed"))
 
 
 @pytest.fixture

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from jobrunner import App
+from jobrunner.connection import Patience, connect
 from jobrunner.database import SCHEMA_VERSION, Database, migrate
+from jobrunner.database_file import make_file
 from jobrunner.errors import (
     CannotCreate,
     DatabaseBusy,
@@ -369,3 +371,11 @@ def test_what_is_committed_is_on_disk_unless_it_was_said_otherwise(path: Path) -
 def test_an_app_opens_nothing_before_it_is_needed(path: Path) -> None:
     App(path).close()
     assert not path.exists()
+
+
+@pytest.mark.parametrize(("relaxed", "synchronous"), [(False, 2), (True, 1)])
+def test_synchronous_is_full_unless_relaxed(path: Path, relaxed: bool, synchronous: int) -> None:
+    make_file(path)
+    connection = connect(path, Patience(1.0), relaxed=relaxed, checkpoint_pages=1000)
+    assert connection.pragma("synchronous") == synchronous
+    connection.close()

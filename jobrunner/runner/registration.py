@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from jobrunner import orchestrator, ownership
@@ -36,9 +37,17 @@ class Introduction(NamedTuple):
 class Registration:
     """From the moment at which others can see the runner to the one at which it says that it stopped."""
 
-    def __init__(self, database: Database, locks: RunnerLocks, settings: RunSettings, said: Introduction) -> None:
+    def __init__(
+        self,
+        database: Database,
+        locks: RunnerLocks,
+        settings: RunSettings,
+        said: Introduction,
+        kill_leftovers: Callable[[str], list[int]] = ownership.kill_leftovers,
+    ) -> None:
         self._database = database
         self._locks = locks
+        self._kill_leftovers = kill_leftovers
         self._beat_at = time.monotonic()
         with database.transaction():
             row = database.query(
@@ -77,7 +86,7 @@ class Registration:
     def _rescue(self, dead: Runner) -> int:
         # We hold its lock now: no other rescuer does this at the same time.
         try:
-            killed = ownership.kill_leftovers(dead.token)
+            killed = self._kill_leftovers(dead.token)
             with self._database.transaction():
                 orphaned = [Claimed(*row) for row in self._database.query("held_by", runner=dead.id)]
                 for claimed in orphaned:

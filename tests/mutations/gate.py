@@ -3,6 +3,7 @@
 `python -m tests.mutations.gate [WORD...]`: all of them, or those whose name has one of the words in it.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -15,11 +16,15 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree as ET
 
+import psutil
+
 from tests.helpers.processes import ROOT
 
 FAULTS = Path(__file__).parent / "faults.toml"
 COPIED = ("jobrunner", "tests", "schema.sql", "pyproject.toml", "README.md", "docs")
 OWN_COPY = "tests/test_mutations.py::test_what_is_tested_is_the_package_beside_the_tests"
+MARK = "JOBRUNNER_FAULT"
+"""In the environment of all that is started beside a planted fault: the folder of the copy."""
 SECONDS = 300
 NO_NOTICE = ("SQLError", "SyntaxError", "ImportError", "IndentationError", "NameError")
 """A test that fails so has noticed that the planted text is no program, and not the fault."""
@@ -91,16 +96,25 @@ def judge(fault: Fault) -> Verdict:
         done = subprocess.run(
             [*pytest, "--maxfail=1", f"--basetemp={folder}/tests", OWN_COPY, *fault.tests],
             cwd=copy,
-            env={**os.environ, "PYTHONPATH": str(copy)},
+            env={**os.environ, "PYTHONPATH": str(copy), MARK: folder},
             capture_output=True,
             text=True,
             timeout=SECONDS,
             check=False,
         )
+        _sweep(folder)
         if not report.exists():
             raise NotPlanted(f"{fault.name}: its tests cannot be run:\n{done.stdout}{done.stderr}")
         caught_by = _first_failure(fault, report)
     return Verdict(fault, caught_by, time.monotonic() - began)
+
+
+def _sweep(folder: str) -> None:
+    """End what a broken runner has left behind."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(MARK) == folder:
+                process.kill()
 
 
 def _first_failure(fault: Fault, report: Path) -> str | None:
@@ -108,7 +122,7 @@ def _first_failure(fault: Fault, report: Path) -> str | None:
     cases = list(ET.parse(report).iter("testcase"))
     own_copy = OWN_COPY.rpartition("::")[2]
     if not any(case.get("name") == own_copy and len(case) == 0 for case in cases):
-        raise NotPlanted(f"{fault.name}: it is not the copy that is tested")
+        raise NotPlanted(f"{fault.name}: it is not the copy that is tested, or nothing was")
     for case in cases:
         failure = case.find("failure")
         if failure is None:

@@ -118,6 +118,11 @@ class World:
         assert claimed.claim == self.claims.get(claimed.id, 0) + 1, (
             f"claim {claimed.claim} of job {claimed.id} is not the next"
         )
+        spent = self.spent.setdefault(claimed.id, Spent())
+        counted = (claimed.attempt, claimed.crashes)
+        assert counted == (spent.failures + 1, spent.crashes + 1), (
+            f"job {claimed.id} is claimed with attempt and crashes {counted} after {spent}"
+        )
         self.claims[claimed.id] = claimed.claim
         self.held[claimed.id] = execution
 

@@ -14,6 +14,8 @@ from jobrunner.runner.settings import RunSettings
 from tests.simulation import invariants
 from tests.simulation.world import Execution, Torn, World
 
+RECENT = 12
+"""Jobs wait for one of so many newest: older ones are final, mostly."""
 SUCCESS = Outcome(result="1")
 FAILURE = Outcome(failure=Failure("ValueError", "no"))
 
@@ -100,7 +102,9 @@ class SimulatedRunner:
         if not healed and world.happens(world.rates.kill_worker):
             self._end(execution, None, exit_signal=9)
         elif execution.paused:
-            return
+            if world.happens(0.1):
+                self._waiting[execution.claimed.id] = []
+                world.tell(f"job {execution.claimed.id} has waited long enough")
         elif self.is_stopping and world.happens(0.3):
             self._end(execution, None, stopped="shutdown")
         else:
@@ -116,7 +120,7 @@ class SimulatedRunner:
             self._end(execution, None, stopped="timeout")
         elif chance < 0.9 and self.world.promised:
             count = self.world.random.randint(1, 3)
-            awaited = sorted({self.world.random.choice(self.world.promised) for _ in range(count)})
+            awaited = sorted({self.world.random.choice(self.world.promised[-RECENT:]) for _ in range(count)})
             self._asking = [one for one in self._asking if one[0] is not execution]
             self._asking.append((execution, awaited))
             self.world.tell(f"job {execution.claimed.id} asks to wait for {awaited}")

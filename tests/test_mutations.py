@@ -28,12 +28,14 @@ def test_a_fault_whose_place_is_gone_is_told(folder: Path) -> None:
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(gate.SECONDS + 20)
 def test_where_nothing_is_planted_nothing_is_noticed() -> None:
     simulated = next(one for one in gate.faults() if one.quick).tests
     assert gate.judge(gate.Fault("nothing", [], simulated)).caught_by is None
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(gate.SECONDS + 20)
 @pytest.mark.parametrize("fault", [one for one in gate.faults() if one.quick], ids=lambda fault: fault.name)
 def test_a_planted_fault_is_noticed(fault: gate.Fault) -> None:
     assert gate.judge(fault).caught_by is not None

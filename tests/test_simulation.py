@@ -11,6 +11,8 @@ from tests.simulation.seeds import FRESH, FRESH_LONG, REMEMBERED, try_all
 from tests.simulation.simulate import simulate
 
 BITS = 4
+pytestmark = pytest.mark.timeout(300)
+"""A busy machine makes a minute of a few seconds."""
 
 
 def fresh(count: int) -> list[int]:

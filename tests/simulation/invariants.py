@@ -11,8 +11,8 @@ from tests.simulation.world import LIMITS, World
 
 def check(world: World) -> None:
     """Everything."""
-    check_history(world.path)
-    check_waits(world.path)
+    check_history(world.path, lambda _, statement: world.see(statement))
+    check_waits(world.path, lambda _, statement: world.see(statement))
     check_cycles(world)
     check_owners(world)
     check_limits(world)

@@ -86,7 +86,9 @@ def check_history(path: Path, ask: Ask = rows) -> None:
 
 def check_waits(path: Path, ask: Ask = rows) -> None:
     """Only who is paused waits for somebody, and who is not finished knows how many wait for it."""
-    told: dict[int, int] = dict(ask(path, "SELECT id, waiters FROM jr_invocation WHERE finished_at IS NULL AND waiters > 0"))
+    told: dict[int, int] = dict(
+        ask(path, "SELECT id, waiters FROM jr_invocation WHERE finished_at IS NULL AND waiters > 0")
+    )
     edges = ask(path, "SELECT awaited, status FROM jr_edge JOIN jr_invocation ON id = waiter")
     assert {status for _, status in edges} <= {"paused"}
     awaited = Counter(one for one, _ in edges)

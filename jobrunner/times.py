@@ -2,6 +2,9 @@
 
 import re
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 
 from jobrunner.errors import UsageError
@@ -16,9 +19,26 @@ Duration = str | int | float | timedelta
 """`"90s"`, `"1h30m"`, a number of seconds, or a timedelta."""
 
 
+def _system_clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+_source: ContextVar[Callable[[], int]] = ContextVar("clock", default=_system_clock)
+
+
 def now_ms() -> int:
     """The wall clock, in milliseconds since 1970 UTC."""
-    return time.time_ns() // 1_000_000
+    return _source.get()()
+
+
+@contextmanager
+def clock(source: Callable[[], int]) -> Iterator[None]:
+    """In this block and this thread `now_ms` is what `source` tells: for tests that let the clock jump."""
+    before = _source.set(source)
+    try:
+        yield
+    finally:
+        _source.reset(before)
 
 
 def duration_ms(duration: Duration) -> int:

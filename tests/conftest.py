@@ -17,7 +17,35 @@ from tests.helpers.processes import RunnerProcess, carriers
 from tests.helpers.trace import FOLDER_VARIABLE
 from tests.helpers.waiting import SECONDS, until
 
+SAID = "said"
+"""The name under which what a test wants to tell people travels to the summary."""
+
 StartRunner = Callable[..., RunnerProcess]
+Ask = Callable[[Path, str], list[tuple[Any, ...]]]
+"""The rows of a statement in a database."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, action="append", default=[], help="simulate this seed, and no other")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in (*terminalreporter.stats.get("passed", ()), *terminalreporter.stats.get("failed", ())):
+        for name, value in report.user_properties:
+            if name == SAID:
+                terminalreporter.write_line(f"{report.nodeid}: {value}")
+
+
+@pytest.fixture
+def say(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Tells something in the summary, in whichever process the test runs."""
+    return lambda text: record_property(SAID, text)
+
+
+@pytest.fixture
+def seeds_asked_for(request: pytest.FixtureRequest) -> list[int]:
+    """Those of --seed."""
+    return list(request.config.getoption("--seed"))
 
 
 @pytest.fixture
@@ -45,24 +73,26 @@ def order_is_kept(folder: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         check_waits(file)
 
 
-def check_history(path: Path) -> None:
+def check_history(path: Path, ask: Ask = rows) -> None:
     """Every change of status is lawful, starts where the one before ended, and the last one led to where the job is."""
-    law = set(rows(path, "SELECT from_status, to_status FROM jr_status_law"))
+    law = set(ask(path, "SELECT from_status, to_status FROM jr_status_law"))
     at: dict[int, str] = {}
-    for job, before, after in rows(path, "SELECT job, from_status, to_status FROM history"):
+    for job, before, after in ask(path, "SELECT job, from_status, to_status FROM history"):
         assert before == at.get(job), f"job {job}: {before} -> {after} follows {at.get(job)}"
         assert before is None or (before, after) in law, f"job {job}: {before} -> {after} is not in the law"
         at[job] = after
-    assert at == dict(rows(path, "SELECT id, status FROM jr_invocation"))
+    assert at == dict(ask(path, "SELECT id, status FROM jr_invocation"))
 
 
-def check_waits(path: Path) -> None:
+def check_waits(path: Path, ask: Ask = rows) -> None:
     """Only who is paused waits for somebody, and who is not finished knows how many wait for it."""
-    told = dict(rows(path, "SELECT id, waiters FROM jr_invocation WHERE finished_at IS NULL AND waiters > 0"))
-    edges = rows(path, "SELECT awaited, status FROM jr_edge JOIN jr_invocation ON id = waiter")
+    told: dict[int, int] = dict(
+        ask(path, "SELECT id, waiters FROM jr_invocation WHERE finished_at IS NULL AND waiters > 0")
+    )
+    edges = ask(path, "SELECT awaited, status FROM jr_edge JOIN jr_invocation ON id = waiter")
     assert {status for _, status in edges} <= {"paused"}
     awaited = Counter(one for one, _ in edges)
-    unfinished = {one for (one,) in rows(path, "SELECT id FROM jr_invocation WHERE finished_at IS NULL")}
+    unfinished = {one for (one,) in ask(path, "SELECT id FROM jr_invocation WHERE finished_at IS NULL")}
     assert told == {one: count for one, count in awaited.items() if one in unfinished}
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from jobrunner import App
+from jobrunner.connection import Patience, connect
 from jobrunner.database import SCHEMA_VERSION, Database, migrate
+from jobrunner.database_file import make_file
 from jobrunner.errors import (
     CannotCreate,
     DatabaseBusy,
@@ -18,6 +20,7 @@ from jobrunner.errors import (
     JobRunnerError,
     NoDatabase,
     NotAllowed,
+    NotBegun,
     UsageError,
 )
 from tests.helpers.files import rows, sqlite_shell
@@ -228,6 +231,13 @@ def test_who_waits_too_long_for_the_write_lock_is_told_so(path: Path) -> None:
         insert(other)
 
 
+def test_a_transaction_has_the_write_lock_from_its_beginning(path: Path) -> None:
+    with Database(path, create=True) as one, Database(path) as other:
+        other.patience.seconds = 0.05
+        with one.transaction(), pytest.raises(NotBegun), other.transaction():
+            pytest.fail("two transactions have begun")
+
+
 FORK = """
 import os, sys
 from jobrunner import App
@@ -237,6 +247,17 @@ child = os.fork()
 app.enqueue("child:after" if child == 0 else "parent:after")
 if child:
     assert os.waitpid(child, 0)[1] == 0
+"""
+
+FORK_AND_LOOK = """
+import os
+from jobrunner import App
+app = App("jobs.db")
+app.enqueue("parent:before")
+if os.fork() == 0:
+    opened = [os.readlink(f"/proc/self/fd/{one.name}") for one in os.scandir("/proc/self/fd") if one.is_symlink()]
+    os._exit(any("jobs.db" in one for one in opened))
+assert os.wait()[1] == 0, "the child has the parent's descriptors of the file"
 """
 
 FORK_INSIDE = """
@@ -266,6 +287,12 @@ def test_after_a_fork_parent_and_child_both_go_on(folder: Path, path: Path) -> N
         "child:after",
     }
     assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux tells which files are open")
+def test_a_child_has_no_descriptor_of_the_file(folder: Path) -> None:
+    done = run_python(folder, FORK_AND_LOOK)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_transaction_carried_over_a_fork_stays_the_parents(folder: Path, path: Path) -> None:
@@ -369,3 +396,11 @@ def test_what_is_committed_is_on_disk_unless_it_was_said_otherwise(path: Path) -
 def test_an_app_opens_nothing_before_it_is_needed(path: Path) -> None:
     App(path).close()
     assert not path.exists()
+
+
+@pytest.mark.parametrize(("relaxed", "synchronous"), [(False, 2), (True, 1)])
+def test_synchronous_is_full_unless_relaxed(path: Path, relaxed: bool, synchronous: int) -> None:
+    make_file(path)
+    connection = connect(path, Patience(1.0), relaxed=relaxed, checkpoint_pages=1000)
+    assert connection.pragma("synchronous") == synchronous
+    connection.close()

@@ -5,8 +5,10 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
+from jobrunner import ownership
 from jobrunner.database import Database
 from jobrunner.kernel import boot_id
 from jobrunner.models import Runner, RunnerId
@@ -37,9 +39,17 @@ class Introduction(NamedTuple):
 class Registration:
     """From the moment at which others can see the runner to the one at which it says that it stopped."""
 
-    def __init__(self, database: Database, locks: RunnerLocks, settings: RunSettings, said: Introduction) -> None:
+    def __init__(
+        self,
+        database: Database,
+        locks: RunnerLocks,
+        settings: RunSettings,
+        said: Introduction,
+        kill_leftovers: Callable[[str], list[int]] = ownership.kill_leftovers,
+    ) -> None:
         self._database = database
         self._locks = locks
+        self._kill_leftovers = kill_leftovers
         self._beat_at = time.monotonic()
         self._rescued_at = 0.0
         with database.transaction():
@@ -85,6 +95,6 @@ class Registration:
         return sum(self._rescue(other) for other in others if self._locks.take(other.id))
 
     def _rescue(self, dead: Runner) -> int:
-        killed, jobs = rescue(self._database, self._locks, dead)
+        killed, jobs = rescue(self._database, self._locks, dead, self._kill_leftovers)
         log.warning("runner %d had died; killed %d of its processes, took over %d jobs", dead.id, killed, jobs)
         return jobs

@@ -1,5 +1,6 @@
 """What is done for a runner that died: its leftovers are killed, and its invocations given back."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from jobrunner import orchestrator, ownership
@@ -19,11 +20,16 @@ class Rescued(NamedTuple):
     jobs: int
 
 
-def rescue(database: Database, locks: RunnerLocks, dead: Runner) -> Rescued:
+def rescue(
+    database: Database,
+    locks: RunnerLocks,
+    dead: Runner,
+    kill_leftovers: Callable[[str], list[int]] = ownership.kill_leftovers,
+) -> Rescued:
     """Rescue a runner whose byte we have taken, and free the byte."""
     # We hold its lock: no other rescuer does this at the same time.
     try:
-        killed = ownership.kill_leftovers(dead.token)
+        killed = kill_leftovers(dead.token)
         with database.transaction():
             why = _why(database, dead)
             orphaned = [Claimed(*row) for row in database.query("held_by", runner=dead.id)]

@@ -88,6 +88,8 @@ def check_file(path: Path) -> None:
         raise NotAllowed(f"{path} is a symbolic link: name the file itself, {path.resolve()}")
     _check(path, facts, {os.geteuid()} if os.geteuid() else {facts.st_uid})
     if not os.access(path, os.R_OK | os.W_OK):
+        if facts.st_mode & stat.S_IRUSR and facts.st_mode & stat.S_IWUSR:
+            raise NotAllowed(f"{path} may not be written: its file system is read-only, or the file is protected")
         raise NotAllowed(f"{path} may not be read and written: chmod u+rw {shlex.quote(str(path))}")
     _check_folder(path.parent)
     for ending in _BESIDE:

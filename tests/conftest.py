@@ -20,7 +20,7 @@ from tests.helpers.waiting import SECONDS, until
 SAID = "said"
 """The name under which what a test wants to tell people travels to the summary."""
 
-# A shell that starts the tests in the background has them ignore INT, and so all that they start: Ctrl-C is tested, too.
+# A shell that starts the tests in the background has them ignore INT, and so all that they start; Ctrl-C is tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 StartRunner = Callable[..., RunnerProcess]

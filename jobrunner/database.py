@@ -2,7 +2,6 @@
 
 import os
 import threading
-import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import apsw
 
-from jobrunner import sql
+from jobrunner import forks, sql
 from jobrunner.connection import TOLD, Patience, connect, has_moved, told
 from jobrunner.database_file import check_file, make_file
 from jobrunner.errors import DatabaseBroken, DatabaseBusy, ForeignDatabase, JobRunnerError, NotBegun
@@ -50,7 +49,7 @@ class Database(Closing):
         except BaseException:
             self.close()
             raise
-        _open.add(self)
+        forks.heed(self)
 
     def close(self) -> None:
         """Close the connection; harmless when closed already."""
@@ -276,28 +275,3 @@ _BORDERS = {
     False: ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"),
     True: ("SAVEPOINT part", "RELEASE part", "ROLLBACK TO part; RELEASE part"),
 }
-
-
-_open: "weakref.WeakSet[Database]" = weakref.WeakSet()
-
-
-_held: list[Database] = []
-
-
-def _before_fork() -> None:
-    _held[:] = _open
-    for database in _held:
-        database.before_fork()
-
-
-def _after_fork() -> None:
-    while _held:
-        _held.pop().after_fork()
-
-
-def _after_fork_in_child() -> None:
-    while _held:
-        _held.pop().after_fork_in_child()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

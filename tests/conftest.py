@@ -23,6 +23,7 @@ SAID = "said"
 # A shell that starts the tests in the background has them ignore INT, and so all that they start; Ctrl-C is tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+Say = Callable[[str], None]
 StartRunner = Callable[..., RunnerProcess]
 Ask = Callable[[Path, str], list[tuple[Any, ...]]]
 """The rows of a statement in a database."""
@@ -40,7 +41,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture
-def say(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+def say(record_property: Callable[[str, object], None]) -> Say:
     """Tells something in the summary, in whichever process the test runs."""
     return lambda text: record_property(SAID, text)
 

@@ -1,0 +1,1 @@
+"""Faults in numbers: many of a kind, at random, with what must hold checked from outside."""

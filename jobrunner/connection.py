@@ -30,6 +30,8 @@ from jobrunner.errors import (
 OLDEST_SQLITE = (3, 51, 3)
 """Older libraries can lose commits when a WAL is reset."""
 _LONGEST_SLEEP = 0.001
+_PAGES_AT_ONCE = 1000
+_READ_ONLY = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOFOLLOW
 _DAMAGES = (apsw.SQLITE_IOERR_SHORT_READ, apsw.SQLITE_IOERR_CORRUPTFS, apsw.SQLITE_IOERR_DATA)
 """I/O errors that no second try mends."""
 
@@ -148,6 +150,26 @@ def _known(path: Path, error: apsw.Error) -> JobRunnerError | None:
         case apsw.ConstraintError() | apsw.MismatchError():
             return UsageError(str(error))
     return None
+
+
+def copy(path: Path, target: Path) -> None:
+    """Copy the database as it is now into an empty file, while others go on; the copy is checked."""
+    refuse_other_library(path)
+    with (
+        told(path),
+        contextlib.closing(apsw.Connection(_itself(path), flags=_READ_ONLY)) as source,
+        contextlib.closing(apsw.Connection(str(target))) as made,
+    ):
+        source.set_busy_handler(Patience(30.0))
+        # One read transaction: the WAL keeps what it needs, writers go on, and the copy never has to begin anew.
+        source.execute("BEGIN")
+        source.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+        with told(target), made.backup("main", source, "main") as work:
+            while not work.done:
+                work.step(_PAGES_AT_ONCE)
+        source.execute("ROLLBACK")
+        if made.pragma("quick_check") != "ok":
+            raise DatabaseBroken(f"{path} is damaged, and so is its copy: `jobrunner doctor` tells more")
 
 
 class Found(NamedTuple):

@@ -28,8 +28,8 @@ TOO_MANY = "SELECT id FROM jr_invocation AS i WHERE claim <> (SELECT count(*) FR
 def test_in_a_storm_of_kills_nothing_is_lost_and_nothing_is_done_twice_at_a_time(
     app: App, runner: StartRunner, folder: Path, path: Path, say: Say, jobs: int, seconds: float, seed: int
 ) -> None:
-    storm = Storm(folder, path, runner, seed)
-    storm.rage(jobs, seconds)
+    with Storm(folder, path, runner, seed) as storm:
+        storm.rage(jobs, seconds)
     told = storm.told()
     finish(app, told)
     finish(

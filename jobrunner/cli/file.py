@@ -1,11 +1,13 @@
-"""The database file itself: `jobrunner init` makes it, `jobrunner sql` asks it."""
+"""The database file itself: `jobrunner init` makes it, `jobrunner sql` asks it, `jobrunner backup` copies it."""
 
 import itertools
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from jobrunner import backup as backups
 from jobrunner import connection
 from jobrunner.cli import printing, session
 from jobrunner.database import Database
@@ -21,6 +23,27 @@ def init(context: typer.Context) -> None:
         printing.write_json({"path": path})
     else:
         printing.write_tabs([path])
+
+
+def backup(
+    context: typer.Context,
+    target: Annotated[str, typer.Argument(metavar="FILE", help="Where the copy goes.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    r"""Copy the database, consistently, while runners work. The copy is private, checked, and has its name when whole.
+
+    \b
+    jobrunner backup /var/backups/jobs.db
+    jobrunner --db /var/backups/jobs.db list status:failed
+
+    A runner on the copy would take the jobs that were running for those of a dead runner, and do them again.
+    """
+    called = session.of(context)
+    size = backups.backup(called.path, Path(target).absolute(), replace=force)
+    if called.json:
+        printing.write_json({"path": target, "bytes": size})
+    else:
+        printing.write_tabs([target])
 
 
 def sql(

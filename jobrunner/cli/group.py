@@ -25,6 +25,7 @@ _HOMES = {
     "runner": "runner",
     "init": "file",
     "sql": "file",
+    "backup": "file",
 }
 _SHORT = {
     "enqueue": "Queue a function, a command, or many.",
@@ -40,6 +41,7 @@ _SHORT = {
     "runner": "List the runners, or stop one.",
     "init": "Make the database.",
     "sql": "Ask the database in SQL.",
+    "backup": "Copy the database while runners work.",
 }
 _EVERYWHERE = {"db", "json", "quiet", "verbose", "color", "utc"}
 

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from jobrunner import App
 from tests.helpers.files import rows
@@ -58,6 +58,12 @@ class Storm:
         self._dice = random.Random(seed)
         self._runners: list[tuple[RunnerProcess, dict[str, Any]]] = []
         self._enqueuer: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end_enqueuer()
 
     def rage(self, jobs: int, seconds: float) -> None:
         """Kill for so long, and until enqueuers were told of so many jobs; then nobody enqueues any more."""
@@ -109,8 +115,8 @@ class Storm:
     def _kill_runner(self) -> None:
         place = self._dice.randrange(len(self._runners))
         runner, kind = self._runners[place]
-        if " slots on " not in runner.stderr:
-            return  # it has not begun
+        if not _has_begun(runner):
+            return
         ((number,),) = rows(self._path, "SELECT max(id) FROM jr_runner WHERE pid = ?", runner.pid)
         runner.kill()
         died = time.monotonic()
@@ -123,7 +129,7 @@ class Storm:
 
     def _kill_template(self) -> None:
         runner, kind = self._dice.choice(self._runners)
-        for template in children(runner.pid):
+        for template in children(runner.pid) if _has_begun(runner) else []:
             if _kill(template, runner.pid):
                 self.kills.append(Kill("template", _slots(kind)))
 
@@ -132,6 +138,11 @@ class Storm:
         workers = [(one, template) for template in children(runner.pid) for one in children(template)]
         if workers and _kill(*self._dice.choice(workers)):
             self.kills.append(Kill("worker", kind.get("threads", 1)))
+
+
+def _has_begun(runner: RunnerProcess) -> bool:
+    """Before, the death of its template is its own end."""
+    return " slots on " in runner.stderr
 
 
 def _slots(kind: dict[str, Any]) -> int:

@@ -1,0 +1,58 @@
+"""A consistent copy of the database while others work with it."""
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from jobrunner.connection import copy
+from jobrunner.database_file import check_file, sync_folder
+from jobrunner.errors import CannotCreate, UsageError
+
+
+def backup(path: Path, target: Path, *, replace: bool = False) -> int:
+    """Copy the database to a private file, which is whole when it has its name; gives its size in bytes.
+
+    UsageError where there is a file already and `replace` is not set, CannotCreate where none can be made.
+    """
+    check_file(path)
+    _check_target(path, target, replace=replace)
+    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        copy(path, unfinished)
+        _put_in_place(unfinished, target, replace=replace)
+    except OSError as error:
+        raise CannotCreate(f"{target} cannot be made: {error.strerror}") from error
+    finally:
+        for ending in ("", "-journal", "-wal", "-shm"):
+            Path(f"{unfinished}{ending}").unlink(missing_ok=True)
+    return target.stat().st_size
+
+
+def _check_target(path: Path, target: Path, *, replace: bool) -> None:
+    try:
+        facts = target.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CannotCreate(f"{target} cannot be made: {error.strerror}") from error
+    if not stat.S_ISREG(facts.st_mode):
+        raise UsageError(f"{target} is no file that a copy could replace")
+    if os.path.samestat(facts, path.stat()):
+        raise UsageError(f"{target} is the database itself: a copy of it needs another name")
+    if not replace:
+        raise UsageError(f"{target} is there already: name another file, or say --force to replace it")
+
+
+def _put_in_place(unfinished: Path, target: Path, *, replace: bool) -> None:
+    descriptor = os.open(unfinished, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if replace:
+        unfinished.replace(target)
+    else:
+        os.link(unfinished, target)  # unlike a renaming, it fails where somebody else was faster
+    sync_folder(target.parent)

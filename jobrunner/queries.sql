@@ -455,3 +455,45 @@ SELECT i.id
                                      AND instr(a.error_type || ': ' || a.error_message, :error)))
    AND (:text IS NULL OR instr(i.task, :text) OR instr(i.label, :text) OR instr(i.args, :text))
  ORDER BY i.id DESC LIMIT :limit;
+
+-- Forgetting --------------------------------------------------------------------------------------
+
+-- name: first_kept
+-- Of each task the oldest finished job that stays, where `keep` stay; no row where there are fewer.
+SELECT task, id FROM (SELECT task, id, row_number() OVER (PARTITION BY task ORDER BY id DESC) AS place
+                        FROM jr_invocation WHERE finished_at IS NOT NULL)
+ WHERE place = :keep;
+
+-- name: prunable
+-- The next jobs by number, and whether each is to go; by number, so that a pass looks at every row once.
+SELECT job.id,
+       job.finished_at IS NOT NULL
+         AND (:before IS NULL OR job.finished_at < :before)
+         AND job.status IN (SELECT value FROM json_each(:statuses))
+         AND (:kept IS NULL OR EXISTS (SELECT 1 FROM json_each(:kept) AS first
+                                        WHERE first.key = job.task AND job.id < first.value))
+         AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = job.id)
+  FROM (SELECT * FROM jr_invocation WHERE id > :after AND id < (SELECT max(id) FROM jr_invocation)
+         ORDER BY id LIMIT :limit) AS job
+ ORDER BY job.id;
+
+-- name: oldest_finished
+SELECT id FROM jr_invocation
+ WHERE finished_at IS NOT NULL AND finished_at < :before AND id < (SELECT max(id) FROM jr_invocation)
+   AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = jr_invocation.id)
+ ORDER BY finished_at LIMIT :limit;
+
+-- name: forget_jobs
+-- All that belongs to them goes with them. Somebody may have had one done again in the meantime.
+DELETE FROM jr_invocation
+ WHERE id IN (SELECT value FROM json_each(:ids)) AND finished_at IS NOT NULL
+   AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = jr_invocation.id)
+RETURNING id;
+
+-- name: idle_runners
+SELECT id FROM jr_runner
+ WHERE stopped_at < :before AND id < (SELECT max(id) FROM jr_runner)
+   AND id NOT IN (SELECT runner FROM jr_invocation WHERE runner IS NOT NULL);
+
+-- name: forget_runners
+DELETE FROM jr_runner WHERE id IN (SELECT value FROM json_each(:ids)) AND stopped_at IS NOT NULL;

@@ -26,6 +26,7 @@ _HOMES = {
     "init": "file",
     "sql": "file",
     "backup": "file",
+    "prune": "prune",
 }
 _SHORT = {
     "enqueue": "Queue a function, a command, or many.",
@@ -42,6 +43,7 @@ _SHORT = {
     "init": "Make the database.",
     "sql": "Ask the database in SQL.",
     "backup": "Copy the database while runners work.",
+    "prune": "Forget finished jobs.",
 }
 _EVERYWHERE = {"db", "json", "quiet", "verbose", "color", "utc"}
 

@@ -79,6 +79,9 @@ def run(
     allow_root: Annotated[
         bool, typer.Option("--allow-root", help="As root, even where others may write the database.")
     ] = False,
+    keep: Annotated[
+        str | None, typer.Option("--keep", metavar="DURATION", help="Forget jobs that ended so long ago; else never.")
+    ] = None,
     relaxed: Annotated[
         bool,
         typer.Option(
@@ -122,6 +125,7 @@ def run(
         "output_limit": whole("--output-limit", output_limit),
         "min_free": whole("--min-free", min_free),
         "takeover_after": _seconds(takeover_after),
+        "keep": _seconds(keep),
     }
     _log_to_stderr(called, log_format)
     App(called.path, relaxed=relaxed).run(mode, **{name: value for name, value in said.items() if value is not None})

@@ -16,6 +16,7 @@ from jobrunner.ownership import RunnerLocks
 from jobrunner.runner.attempts import Attempts
 from jobrunner.runner.ending import Ending
 from jobrunner.runner.hearing import Hearing
+from jobrunner.runner.housekeeping import Housekeeping
 from jobrunner.runner.intake import Intake
 from jobrunner.runner.placing import Placing
 from jobrunner.runner.recorder import Recorder
@@ -100,6 +101,7 @@ class BaseRunner(Placing):
             self.conf,
         )
         self._setback = Setback(database.path)
+        self._housekeeping = Housekeeping(database, self.conf.keep)
         self._ending = Ending(self.conf, self._attempts, self._recorder, self._intake, self._setback, self._shutdown)
         self._self_check = SelfCheck(database, self.conf)
         with CommitWatch(database) as self._watch:
@@ -120,6 +122,7 @@ class BaseRunner(Placing):
         self._attempts.enforce_deadlines(self.conf.kill_grace)
         self._rescue_the_dead()
         self._tend()
+        self._tidy_up()
         done = self._transact()
         for running in done.waits.paused:
             self._pause_waiting_process(running)
@@ -202,6 +205,11 @@ class BaseRunner(Placing):
             if self._registration.is_time_to_rescue() and self._registration.rescue():
                 self._intake.look_again()
                 self._waiting.look_again()
+
+    def _tidy_up(self) -> None:
+        if not self._wants_transaction() and not self._setback.is_on:
+            with self._setback.survived():
+                self._housekeeping.tidy()
 
     # Waiting
 

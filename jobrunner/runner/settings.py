@@ -41,10 +41,12 @@ class RunSettings:
     max_memory: int | None = None
     min_free: int = 16 << 20
     max_wal: int = 256 << 20
+    keep: float | None = None
     takeover_after: float | None = None
 
     def __post_init__(self) -> None:
         self._check_numbers()
+        self._check_care()
         for pattern in self.only:
             check_pattern(pattern)
         if not self.app_dir.is_dir():
@@ -69,6 +71,10 @@ class RunSettings:
             raise UsageError("the output that is kept must be at least a byte")
         if self.max_jobs is not None and self.max_jobs < 1:
             raise UsageError("max_jobs must be at least 1")
+
+    def _check_care(self) -> None:
+        if self.keep is not None and self.keep < 0:
+            raise UsageError("keep is for how many seconds a finished job stays, and cannot be negative")
         if self.min_free < 0 or self.max_wal < 0:
             raise UsageError("min_free and max_wal are numbers of bytes, and cannot be negative")
 

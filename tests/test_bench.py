@@ -27,7 +27,7 @@ def test_a_quick_bench_measures_everything_but_the_peers(folder: Path) -> None:
     told = json.loads(measure(folder, "--json"))
     wanted = [figure.key for one in all_measures() if one.group != PEERS for figure in one.figures]
     assert [figure["key"] for figure in told["figures"]] == wanted
-    assert all(ratio["median"] > 0 for ratio in told["ratios"])
+    assert len(told["ratios"]) > 20
     assert list(folder.iterdir()) == []
 
 

@@ -22,16 +22,22 @@ GROUP = "jobrunner: growth"
 BATCH = 100
 SIZES = ("empty", "some", "full")
 WORDS = {"empty": "empty", "some": "100,000 finished", "full": "1,000,000 finished, 100,000 delayed, 100,000 blocked"}
-_MANY = "WITH RECURSIVE many(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM many WHERE n < ?) "
-_COMMON = "INSERT INTO jr_invocation(task, args, created_at, status, "
-_FINISHED = _COMMON + (
-    "changed_at, started_at, finished_at, runner, claim, attempt) "
-    + _MANY
-    + "SELECT 'bench.tasks:noop', '{}', n, 'success', n + 2, n + 1, n + 2, 1, 1, 1 FROM many"
-)
-_DELAYED = _COMMON + "run_at) " + _MANY + "SELECT 'bench.tasks:noop', '{}', n, 'scheduled', 9e12 + n FROM many"
-_BLOCKED = _COMMON + "hold) " + _MANY + "SELECT 'bench.tasks:noop', '{}', n, 'blocked', 1 FROM many"
-_PENDING = _COMMON + "hold) " + _MANY + "SELECT 'bench.tasks:noop', '{}', n, 'pending', 0 FROM many"
+_FINISHED = """
+INSERT INTO jr_invocation(task, args, created_at, status, changed_at, started_at, finished_at, runner, claim, attempt)
+WITH RECURSIVE many(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM many WHERE n < ?)
+SELECT 'bench.tasks:noop', '{}', n, 'success', n + 2, n + 1, n + 2, 1, 1, 1 FROM many"""
+_DELAYED = """
+INSERT INTO jr_invocation(task, args, created_at, status, run_at)
+WITH RECURSIVE many(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM many WHERE n < ?)
+SELECT 'bench.tasks:noop', '{}', n, 'scheduled', 9000000000000 + n FROM many"""
+_BLOCKED = """
+INSERT INTO jr_invocation(task, args, created_at, status, hold)
+WITH RECURSIVE many(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM many WHERE n < ?)
+SELECT 'bench.tasks:noop', '{}', n, 'blocked', 1 FROM many"""
+_PENDING = """
+INSERT INTO jr_invocation(task, args, created_at, status, hold)
+WITH RECURSIVE many(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM many WHERE n < ?)
+SELECT 'bench.tasks:noop', '{}', n, 'pending', 0 FROM many"""
 
 
 def _insert(path: Path, *rows: tuple[str, int]) -> None:
@@ -40,7 +46,7 @@ def _insert(path: Path, *rows: tuple[str, int]) -> None:
     connection = apsw.Connection(str(path))
     connection.pragma("synchronous", 1)
     for statement, count in rows:
-        connection.execute(statement.replace("9e12", "9000000000000"), (count,))
+        connection.execute(statement, (count,))
     connection.pragma("wal_checkpoint(truncate)")
     connection.close()
 
@@ -85,6 +91,15 @@ def _batch(database: Database) -> None:
         for claimed in broker.claim(database, runner_id, (), BATCH):
             ended = Ended(claimed, Policy(), Outcome("null"), Exit(1, code=0, cpu_ms=1, peak_kb=1))
             orchestrator.record(database, ended, runner_id)
+
+
+WORK = (1000, 5000, 20_000, 50_000)
+
+
+@measure(GROUP, *((f"work_{count}", f"drain, thread mode: {count:,} queued", "/s") for count in WORK))
+def work(place: Place) -> Figures:
+    """One drain after the other, from few jobs to many."""
+    return {f"work_{count}": drain(place, "thread", place.size(count, 50))[0] for count in WORK}
 
 
 def _of_size(size: str) -> tuple[tuple[str, str, str], ...]:

@@ -118,8 +118,8 @@ def as_json(where: Conditions, measured: Sequence[Summary], ratios: Sequence[Quo
 def as_text(where: Conditions, measured: Sequence[Summary], ratios: Sequence[Quotient]) -> Iterator[str]:
     """All of it for people: medians, and in brackets the lowest and the highest of the rounds."""
     yield f"jobrunner bench, {where.date}, commit {where.commit}{', QUICK: the numbers mean nothing' * where.quick}"
-    yield f"Python {where.python}, SQLite {where.sqlite}, {where.cores} cores, {where.filesystem}, {where.system}, load {where.load}"
-    yield f"medians of {where.rounds} rounds [lowest, highest]"
+    yield f"Python {where.python}, SQLite {where.sqlite}, {where.cores} cores, {where.filesystem}, {where.system}"
+    yield f"load average {where.load}; medians of {where.rounds} rounds [lowest, highest]"
     group = ""
     for one in measured:
         if one.group != group:

@@ -52,7 +52,10 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--plot", type=Path, metavar="FILE", help="a picture as well: PNG or SVG, as its name ends")
     parser.add_argument("--record", action="store_true", help="write docs/performance.md and its picture")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the databases are made")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.quick and (options.record or options.plot):
+        parser.error("--quick measures next to nothing, so there is nothing to record or to draw")
+    return options
 
 
 def _is_wanted(one: Measure, options: argparse.Namespace) -> bool:

@@ -107,7 +107,7 @@ def _of_size(size: str) -> tuple[tuple[str, str, str], ...]:
         (f"drain_{size}", f"drain, thread mode: {WORDS[size]}", "/s"),
         (f"latency_{size}", "enqueue to result, thread mode, the same: p50", "ms"),
         (f"status_{size}", "status, beyond the program's start", "ms"),
-        (f"list_{size}", "list, beyond the program's start", "ms"),
+        (f"list_{size}", "list --limit 50, beyond the program's start", "ms"),
         (f"show_{size}", "show, beyond the program's start", "ms"),
     )
 
@@ -141,7 +141,7 @@ def _beside(place: Place, size: str) -> Figures:
 
 def _commands(place: Place, size: str) -> Figures:
     """Of each command the median above that of `--version`, in turns."""
-    words = {"start": ["--version"], "status": ["status"], "list": ["list"], "show": ["show", "7"]}
+    words = {"start": ["--version"], "status": ["status"], "list": ["list", "--limit", "50"], "show": ["show", "7"]}
     took: dict[str, list[float]] = {name: [] for name in words}
     for _ in range(place.size(5, 1)):
         for name, arguments in words.items():

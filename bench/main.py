@@ -24,7 +24,7 @@ def main() -> int:
     except subprocess.CalledProcessError as error:
         sys.stderr.write(f"a measure failed: {error}\n")
         return 1
-    where = report.conditions(options.folder, rounds, quick=options.quick)
+    where = report.conditions(options.folder, rounds, quick=options.quick, only=" ".join(options.only or ()))
     measured, ratios = list(report.summaries(measures, taken)), list(report.quotients(taken))
     if options.plot:
         plot.draw(options.plot, measured)

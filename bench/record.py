@@ -28,6 +28,8 @@ def write(where: Conditions, measured: Sequence[Summary], ratios: Sequence[Quoti
 
 def _lines(where: Conditions, measured: Sequence[Summary], ratios: Sequence[Quotient]) -> Iterator[str]:
     yield _HEAD.format(**where._asdict())
+    if where.only:
+        yield f"This is a part of the bench (`--only {where.only}`); the rest was not measured in this run.\n"
     yield f"![Drain rate and latency as work and history grow]({PICTURE})\n"
     yield "## What it should reach\n"
     yield "| work | measured | ratio | at least | reached? |\n|---|--:|--:|---|---|"

@@ -30,9 +30,10 @@ class Conditions(NamedTuple):
     load: str
     rounds: int
     quick: bool
+    only: str
 
 
-def conditions(folder: Path, rounds: int, *, quick: bool) -> Conditions:
+def conditions(folder: Path, rounds: int, *, quick: bool, only: str) -> Conditions:
     """Those of this run."""
     return Conditions(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -45,6 +46,7 @@ def conditions(folder: Path, rounds: int, *, quick: bool) -> Conditions:
         load=" ".join(f"{one:.1f}" for one in os.getloadavg()),
         rounds=rounds,
         quick=quick,
+        only=only,
     )
 
 

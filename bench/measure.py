@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 TOP = Path(__file__).parent.parent
-MODULES = ("bench.raw", "bench.ours", "bench.peers")
+MODULES = ("bench.raw", "bench.ours", "bench.latency", "bench.growth", "bench.peers")
 """Where measures are, in the order in which they are taken and shown."""
 
 

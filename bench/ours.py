@@ -1,25 +1,19 @@
-"""What jobrunner does: enqueue, drain, answer, start, idle."""
+"""What jobrunner does: enqueue, drain, start, idle."""
 
-import contextlib
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import apsw
 import psutil
 
 from bench import tasks
-from bench.measure import TOP, Figures, Place, measure
-from jobrunner.invocation import AnyInvocation
+from bench.measure import Figures, Place, measure
+from bench.running import PYTHON, SLOTS, drain, runner
 
 GROUP = "jobrunner"
-SLOTS = 2
-PYTHON = [sys.executable, "-P"]
-
 
 # Enqueueing
 
@@ -70,11 +64,6 @@ def enqueue_jsonl(place: Place) -> Figures:
 # Running
 
 
-def _run_words(mode: str, *words: str) -> list[str]:
-    options = ["--mode", mode, "--jobs", str(SLOTS), "--app-dir", str(TOP), "--import", "bench.tasks"]
-    return [*PYTHON, "-m", "jobrunner", "run", *options, *words]
-
-
 @measure(
     GROUP,
     ("drain_process", f"drain of no-op jobs, process mode, -j {SLOTS}", "/s"),
@@ -82,7 +71,7 @@ def _run_words(mode: str, *words: str) -> list[str]:
 )
 def drain_process(place: Place) -> Figures:
     """A process for each job."""
-    rate, cpu = _drain(place, "process", place.size(1500, 10))
+    rate, cpu = drain(place, "process", place.size(1500, 10))
     return {"drain_process": rate, "drain_process_cpu": cpu}
 
 
@@ -93,83 +82,8 @@ def drain_process(place: Place) -> Figures:
 )
 def drain_thread(place: Place) -> Figures:
     """Pools of threads."""
-    rate, cpu = _drain(place, "thread", place.size(20_000, 50))
+    rate, cpu = drain(place, "thread", place.size(20_000, 50))
     return {"drain_thread": rate, "drain_thread_cpu": cpu}
-
-
-def _drain(place: Place, mode: str, count: int) -> tuple[float, float]:
-    """Jobs a second from the first claim to the last record, so without the runner's start; and CPU ms for a job."""
-    tasks.noop.enqueue_many({} for _ in range(count))
-    tasks.app.close()
-    said = place.folder / "runner.log"
-    with said.open("wb") as log:
-        runner = subprocess.Popen(_run_words(mode, "--drain"), stderr=log)
-    _, status, usage = os.wait4(runner.pid, 0)
-    runner.returncode = os.waitstatus_to_exitcode(status)
-    if runner.returncode:
-        raise RuntimeError(f"the runner ended with exit code {runner.returncode}: {said.read_text('utf-8')[-2000:]}")
-    return count / _seconds_of_work(place, count), (usage.ru_utime + usage.ru_stime) * 1000 / count
-
-
-def _seconds_of_work(place: Place, count: int) -> float:
-    connection = apsw.Connection(str(place.database))
-    statement = "SELECT min(started_at), max(finished_at), count(*) FROM jr_invocation WHERE status = 'success'"
-    ((first, last, succeeded),) = connection.execute(statement)
-    if succeeded != count:
-        raise RuntimeError(f"{succeeded} of {count} jobs succeeded")
-    return float(last - first) / 1000
-
-
-@contextlib.contextmanager
-def _runner(mode: str) -> Iterator[psutil.Popen]:
-    """A runner that has done a job and waits for more."""
-    process = psutil.Popen(_run_words(mode), stderr=subprocess.DEVNULL)
-    try:
-        tasks.noop.enqueue().result(timeout=60)
-        yield process
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-@measure(
-    GROUP,
-    ("latency_process_p50", "latency, enqueue to result, process mode, idle: p50", "ms"),
-    ("latency_process_p99", "the same: p99", "ms"),
-)
-def latency_process(place: Place) -> Figures:
-    """A process for each job."""
-    took = _latencies_ms("process", place.size(200, 5))
-    return {"latency_process_p50": statistics.median(took), "latency_process_p99": _percentile(took, 99)}
-
-
-@measure(
-    GROUP,
-    ("latency_thread_p50", "latency, enqueue to result, thread mode, idle: p50", "ms"),
-    ("latency_thread_p99", "the same: p99", "ms"),
-)
-def latency_thread(place: Place) -> Figures:
-    """Pools of threads."""
-    took = _latencies_ms("thread", place.size(200, 5))
-    return {"latency_thread_p50": statistics.median(took), "latency_thread_p99": _percentile(took, 99)}
-
-
-def _latencies_ms(mode: str, count: int) -> list[float]:
-    """From the call of `enqueue` to the return of `result` in the same process, one job at a time."""
-    with _runner(mode):
-        return [_seconds_to_result() * 1000 for _ in range(count)]
-
-
-def _seconds_to_result() -> float:
-    time.sleep(0.005)  # the runner is to be idle again
-    began = time.perf_counter()
-    job: AnyInvocation = tasks.noop.enqueue()
-    job.result(timeout=60)
-    return time.perf_counter() - began
-
-
-def _percentile(values: Sequence[float], percent: int) -> float:
-    return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]
 
 
 @measure(
@@ -182,14 +96,14 @@ def _percentile(values: Sequence[float], percent: int) -> float:
 )
 def idle(place: Place) -> Figures:
     """A runner with nothing to do."""
-    with _runner("process") as runner:
-        (template,) = runner.children()
+    with runner("process") as process:
+        (template,) = process.children()
         time.sleep(place.size(10, 1) / 10)
-        both, began = [runner, template], time.perf_counter()
+        both, began = [process, template], time.perf_counter()
         cpu, written = _cpu_seconds(both), _written(both)
         time.sleep(place.size(40, 2) / 10)
         return {
-            "idle_runner_mb": runner.memory_info().rss / 1e6,
+            "idle_runner_mb": process.memory_info().rss / 1e6,
             "idle_template_mb": template.memory_info().rss / 1e6,
             "idle_pss_mb": sum(one.memory_full_info().pss for one in both) / 1e6,
             "idle_cpu": (_cpu_seconds(both) - cpu) / (time.perf_counter() - began) * 100,

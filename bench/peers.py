@@ -2,35 +2,29 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
+from bench import environments
 from bench.measure import Figures, Place, measure
 
 GROUP = "peers"
-PACKAGES = ("huey>=3.5",)
+PACKAGES = ("huey>=3.5", "rq>=2.0")
 HERE = Path(__file__).parent
-_ENVIRONMENT = Path(sys.prefix) / "peers"
-_PYTHON = _ENVIRONMENT / "bin" / "python"
 
 
 def make_environment() -> None:
-    """An environment inside of ours, so that it goes with it; made once."""
-    made_of = _ENVIRONMENT / "made-of"
-    if not made_of.exists() or made_of.read_text("utf-8") != str(PACKAGES):
-        venv.create(_ENVIRONMENT, clear=True, with_pip=True)
-        words = [str(_PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES]
-        subprocess.run(words, check=True)
-        made_of.write_text(str(PACKAGES), "utf-8")
+    """With all that is measured here."""
+    environments.make("peers", PACKAGES)
 
 
 def _huey(place: Place, name: str, verb: str, *words: str, fsync: str = "") -> Figures:
     """What peer_huey says, on a database `name`; `fsync` is 0 or 1, by default what huey has by default."""
     settings = {"PEER_DATABASE": str(place.folder / f"{name}.db"), "PEER_FSYNC": fsync, "PYTHONPATH": str(HERE)}
     # Not as a script: the consumer knows the task by the name of its module.
-    command = [str(_PYTHON), "-c", "import peer_huey; peer_huey.main()", verb, *words]
+    command = [str(environments.python_of("peers")), "-c", "import peer_huey; peer_huey.main()", verb, *words]
     done = subprocess.run(command, env={**os.environ, **settings}, stdout=subprocess.PIPE, check=True)
     figures: Figures = json.loads(done.stdout)
     return figures
@@ -71,4 +65,23 @@ def huey_drains(place: Place) -> Figures:
             name = "huey_threads" if kind == "thread" else "huey_processes"
             figures[name + end] = _huey(place, name + end, "drain", kind, count, fsync=fsync)["rate"]
         figures[f"huey_best{end}"] = max(figures[f"huey_threads{end}"], figures[f"huey_processes{end}"])
+    return figures
+
+
+@measure(
+    GROUP,
+    ("rq_enqueue", "RQ on Redis, which does not wait for its disk: enqueue one by one", "/s"),
+    ("rq_drain", "RQ: drain of no-op jobs, 2 workers, a process a job", "/s"),
+)
+def rq(place: Place) -> Figures:
+    """On a Redis server of its own; nothing where Redis is not installed."""
+    program = shutil.which("redis-server")
+    if program is None:
+        sys.stderr.write("no redis-server here: RQ is not measured\n")
+        return {}
+    words = ["-c", "import peer_rq; peer_rq.main()", program, str(place.folder), str(place.size(300, 10))]
+    command = [str(environments.python_of("peers")), *words]
+    settings = {**os.environ, "PYTHONPATH": str(HERE)}
+    done = subprocess.run(command, env=settings, stdout=subprocess.PIPE, check=True)
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
     return figures

@@ -1,6 +1,8 @@
 """The limits of the machine: SQLite without jobrunner, forks without a queue."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -149,6 +151,7 @@ def _fill(path: Path, count: int) -> None:
     GROUP,
     ("raw_fork_bare", "fork + exit + wait, a bare process", "/s"),
     ("raw_fork_template", "fork + exit + wait, a process like the template", "/s"),
+    ("raw_fork_ms", "the same: one of them", "ms"),
     ("raw_task_bare", "fork + task + result over a socket, 2 at a time, bare", "/s"),
     ("raw_task_template", "fork + task + result over a socket, 2 at a time, like the template", "/s"),
     ("raw_size_bare", "resident size of the bare process", "MB"),
@@ -161,7 +164,30 @@ def forks(place: Place) -> Figures:
     for size in ("bare", "template"):
         figures[f"raw_fork_{size}"], _ = _fork(count, "empty", size)
         figures[f"raw_task_{size}"], figures[f"raw_size_{size}"] = _fork(count, "task", size)
+    figures["raw_fork_ms"] = 1000 / figures["raw_fork_template"]
     return figures
+
+
+@measure(GROUP, ("raw_round_trip", "round trip over a socket pair to another process", "us"))
+def round_trip(place: Place) -> Figures:
+    """One byte there and back."""
+    count = place.size(5000, 20)
+    ours, theirs = socket.socketpair()
+    pid = os.fork()  # nothing is open in this process
+    if pid == 0:
+        ours.close()
+        while byte := theirs.recv(1):
+            theirs.send(byte)
+        os._exit(0)
+    theirs.close()
+    began = time.perf_counter()
+    for _ in range(count):
+        ours.send(b".")
+        ours.recv(1)
+    took = time.perf_counter() - began
+    ours.close()
+    os.waitpid(pid, 0)
+    return {"raw_round_trip": took / count * 1e6}
 
 
 def _fork(count: int, what: str, size: str) -> tuple[float, float]:

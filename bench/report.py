@@ -14,39 +14,7 @@ import apsw
 import psutil
 
 from bench.measure import TOP, Figures, Measure
-
-
-class Ratio(NamedTuple):
-    """One figure over another; the median of the rounds' ratios, since both drift together within a round."""
-
-    words: str
-    over: str
-    under: str
-    goal: str
-
-
-RATIOS = (
-    Ratio("enqueue one by one / commits of one row, FULL, our schema", "enqueue_full", "raw_full_schema", ">= 0.8"),
-    Ratio("the same, relaxed / NORMAL, our schema", "enqueue_relaxed", "raw_normal_schema", ">= 0.7"),
-    Ratio("enqueue_many / rows in bulk, our schema", "enqueue_many", "raw_bulk_schema", ">= 0.35"),
-    Ratio("enqueue --jsonl / rows in bulk, our schema", "enqueue_jsonl", "raw_bulk_schema", ""),
-    Ratio("commits of one row, FULL, our schema / plain table", "raw_full_schema", "raw_full", ""),
-    Ratio("commits of one row, NORMAL, our schema / plain table", "raw_normal_schema", "raw_normal", ""),
-    Ratio("rows in bulk, our schema / plain table", "raw_bulk_schema", "raw_bulk", ""),
-    Ratio(
-        "drain, process mode / fork + task + result, like the template", "drain_process", "raw_task_template", ">= 0.85"
-    ),
-    Ratio(
-        "drain, process mode / fork + exit + wait, like the template", "drain_process", "raw_fork_template", ">= 0.5"
-    ),
-    Ratio("drain, process mode / huey, best", "drain_process", "huey_best", ""),
-    Ratio("drain, thread mode / claim + finish in batches of 100", "drain_thread", "raw_claim_finish", ">= 0.4"),
-    Ratio("drain, thread mode / huey, best", "drain_thread", "huey_best", ">= 15"),
-    Ratio("drain, thread mode / huey, fsync=False, best", "drain_thread", "huey_best_unsafe", ">= 5"),
-    Ratio("latency, thread mode, p50 / huey, p50", "latency_thread_p50", "huey_latency_p50", "< 0.2"),
-    Ratio("latency, process mode, p50 / huey, p50", "latency_process_p50", "huey_latency_p50", ""),
-    Ratio("CPU: jobrunner enqueue -- true / import typer, apsw", "command_cpu", "imports_cpu", "<= 1.3"),
-)
+from bench.targets import TARGETS
 
 
 class Conditions(NamedTuple):
@@ -59,11 +27,13 @@ class Conditions(NamedTuple):
     system: str
     cores: int
     filesystem: str
+    load: str
     rounds: int
     quick: bool
+    only: str
 
 
-def conditions(folder: Path, rounds: int, *, quick: bool) -> Conditions:
+def conditions(folder: Path, rounds: int, *, quick: bool, only: str) -> Conditions:
     """Those of this run."""
     return Conditions(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -73,8 +43,10 @@ def conditions(folder: Path, rounds: int, *, quick: bool) -> Conditions:
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         cores=len(os.sched_getaffinity(0)),
         filesystem=_filesystem(folder),
+        load=" ".join(f"{one:.1f}" for one in os.getloadavg()),
         rounds=rounds,
         quick=quick,
+        only=only,
     )
 
 
@@ -114,23 +86,26 @@ def summaries(measures: Sequence[Measure], rounds: Sequence[Figures]) -> Iterato
 
 
 class Quotient(NamedTuple):
-    """A ratio, measured."""
+    """A target, measured: the median of the rounds' values, since both figures drift together within a round."""
 
     words: str
+    measured: float
     median: float
     low: float
     high: float
     goal: str
+    reached: bool | None
 
 
 def quotients(rounds: Sequence[Figures]) -> Iterator[Quotient]:
-    """The ratios of which both figures were measured."""
-    for ratio in RATIOS:
-        values = [
-            taken[ratio.over] / taken[ratio.under] for taken in rounds if taken.get(ratio.under) and ratio.over in taken
-        ]
+    """The targets of which all figures were measured."""
+    for target in TARGETS:
+        values = [value for taken in rounds if (value := target.of(taken)) is not None]
         if values:
-            yield Quotient(ratio.words, statistics.median(values), min(values), max(values), ratio.goal)
+            median = statistics.median(values)
+            measured = statistics.median(taken[target.figure] for taken in rounds if target.figure in taken)
+            reached = target.reached(median)
+            yield Quotient(target.words, measured, median, min(values), max(values), target.bound, reached)
 
 
 def as_json(where: Conditions, measured: Sequence[Summary], ratios: Sequence[Quotient]) -> dict[str, Any]:
@@ -146,21 +121,29 @@ def as_text(where: Conditions, measured: Sequence[Summary], ratios: Sequence[Quo
     """All of it for people: medians, and in brackets the lowest and the highest of the rounds."""
     yield f"jobrunner bench, {where.date}, commit {where.commit}{', QUICK: the numbers mean nothing' * where.quick}"
     yield f"Python {where.python}, SQLite {where.sqlite}, {where.cores} cores, {where.filesystem}, {where.system}"
-    yield f"medians of {where.rounds} rounds [lowest, highest]"
+    yield f"load average {where.load}; medians of {where.rounds} rounds [lowest, highest]"
     group = ""
     for one in measured:
         if one.group != group:
             group = one.group
             yield f"\n{group}"
-        spread = f"[{_number(one.low)}, {_number(one.high)}]"
-        yield f"  {one.words:<68} {_number(one.median):>9} {one.unit:<2}  {spread}"
+        spread = f"[{number(one.low)}, {number(one.high)}]"
+        yield f"  {one.words:<68} {number(one.median):>9} {one.unit:<2}  {spread}"
     if ratios:
-        yield f"\n{'ratios':<70} {'median':>9}     goal"
+        yield f"\n{'work':<58} {'measured':>9} {'ratio':>9}  {'at least':<8} reached?"
     for ratio in ratios:
-        yield f"  {ratio.words:<68} {ratio.median:>9.2f}     {ratio.goal:<8} [{ratio.low:.2f}, {ratio.high:.2f}]"
+        spread = f"[{ratio.low:.2f}, {ratio.high:.2f}]"
+        yield (
+            f"  {ratio.words:<56} {number(ratio.measured):>9} {ratio.median:>9.2f}  {ratio.goal:<8} "
+            f"{REACHED[ratio.reached]:<8} {spread}"
+        )
 
 
-def _number(value: float) -> str:
+REACHED = {True: "yes", False: "NO", None: ""}
+
+
+def number(value: float) -> str:
+    """With as many digits as mean something."""
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import apsw
 
+from jobrunner import sql
 from jobrunner.database_file import check_file, descriptors_of
 from jobrunner.errors import (
     DatabaseBroken,
@@ -143,13 +144,19 @@ def _known(path: Path, error: apsw.Error) -> JobRunnerError | None:
             return NotAllowed(f"{path} cannot be written: {error}")
         case apsw.FullError() | apsw.IOError() if getattr(error, "extendedresult", 0) not in _DAMAGES:
             return NotWritten(f"{path} cannot be read or written: {error}")
-        case apsw.CorruptError() | apsw.IOError():
-            return DatabaseBroken(f"{path} is damaged ({error}): `jobrunner doctor` tells more")
-        case apsw.CantOpenError():
-            return DatabaseBroken(f"{path}: {error}")
         case apsw.ConstraintError() | apsw.MismatchError():
             return UsageError(str(error))
-    return None
+    sentence = _BROKEN.get(type(error))
+    return None if sentence is None else DatabaseBroken(f"{path}{sentence.format(error)}")
+
+
+_SEE_DOCTOR = ": `jobrunner doctor` tells more"
+_BROKEN = {
+    apsw.CorruptError: " is damaged ({})" + _SEE_DOCTOR,
+    apsw.IOError: " is damaged ({})" + _SEE_DOCTOR,
+    apsw.CantOpenError: ": {}",
+    apsw.SQLError: ": its schema was changed ({})" + _SEE_DOCTOR,
+}
 
 
 def copy(path: Path, target: Path) -> None:
@@ -163,13 +170,20 @@ def copy(path: Path, target: Path) -> None:
         source.set_busy_handler(Patience(30.0))
         # One read transaction: the WAL keeps what it needs, writers go on, and the copy never has to begin anew.
         source.execute("BEGIN")
-        source.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+        source.pragma("schema_version")
         with told(target), made.backup("main", source, "main") as work:
             while not work.done:
                 work.step(_PAGES_AT_ONCE)
         source.execute("ROLLBACK")
         if made.pragma("quick_check") != "ok":
             raise DatabaseBroken(f"{path} is damaged, and so is its copy: `jobrunner doctor` tells more")
+
+
+def objects_of(script: str) -> dict[str, str]:
+    """What a schema makes, by name: the text of each as SQLite keeps it."""
+    with contextlib.closing(apsw.Connection(":memory:")) as connection:
+        connection.execute(script).fetchall()
+        return {str(name): str(text) for name, text in connection.execute(sql.queries()["objects"])}
 
 
 class Found(NamedTuple):

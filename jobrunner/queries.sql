@@ -497,3 +497,49 @@ SELECT id FROM jr_runner
 
 -- name: forget_runners
 DELETE FROM jr_runner WHERE id IN (SELECT value FROM json_each(:ids)) AND stopped_at IS NOT NULL;
+
+-- Diagnosis ---------------------------------------------------------------------------------------
+
+-- name: quick_check
+PRAGMA quick_check(5);
+
+-- name: lost_references
+SELECT "table", rowid, parent FROM pragma_foreign_key_check LIMIT 5;
+
+-- name: objects
+SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL;
+
+-- name: forsaken
+-- Runners that have stopped, or never were, and jobs that are said to run with them.
+SELECT job.runner, count(*) FROM jr_invocation AS job LEFT JOIN jr_runner AS runner ON runner.id = job.runner
+ WHERE (job.status = 'running' OR job.status = 'paused' OR job.status = 'resumed')
+   AND (runner.id IS NULL OR runner.stopped_at IS NOT NULL)
+ GROUP BY job.runner;
+
+-- name: left_killed
+SELECT id, claim FROM jr_invocation WHERE status = 'killed';
+
+-- name: lost_edges
+SELECT waiter FROM jr_edge WHERE waiter NOT IN (SELECT id FROM jr_invocation WHERE status = 'paused');
+
+-- name: drop_lost_edges
+DELETE FROM jr_edge WHERE waiter NOT IN (SELECT id FROM jr_invocation WHERE status = 'paused');
+
+-- name: miscounted
+SELECT id FROM jr_invocation
+ WHERE finished_at IS NULL AND waiters <> (SELECT count(*) FROM jr_edge WHERE awaited = jr_invocation.id);
+
+-- name: recount_waiters
+UPDATE jr_invocation SET waiters = (SELECT count(*) FROM jr_edge WHERE awaited = jr_invocation.id)
+ WHERE finished_at IS NULL AND waiters <> (SELECT count(*) FROM jr_edge WHERE awaited = jr_invocation.id);
+
+-- name: not_found_tasks
+SELECT job.task, count(*) FROM jr_attempt AS tried JOIN jr_invocation AS job ON job.id = tried.invocation
+ WHERE tried.error_type = 'jobrunner.errors.TaskNotFound' AND tried.finished_at > :since GROUP BY job.task LIMIT 5;
+
+-- name: all_stale
+SELECT coalesce(sum(stale), 0) FROM jr_runner;
+
+-- name: from_the_future
+SELECT count(*), max(max(created_at, coalesce(started_at, 0))) FROM jr_invocation
+ WHERE created_at > :soon OR started_at > :soon;

@@ -99,8 +99,13 @@ class Cli:
 
     def json(self, *words: str, stdin: str = "") -> Any:
         """The objects that a call prints with --json; the object itself where it is only one."""
-        found = [json.loads(line) for line in self.ok("--json", *words, stdin=stdin).splitlines()]
+        found = self.parse(self.ok("--json", *words, stdin=stdin))
         return found[0] if len(found) == 1 else found
+
+    @staticmethod
+    def parse(printed: str) -> list[Any]:
+        """The objects that a call with --json printed."""
+        return [json.loads(line) for line in printed.splitlines()]
 
     def enqueue(self, *words: str, stdin: str = "") -> int:
         """The number of the job."""

@@ -27,6 +27,7 @@ _HOMES = {
     "sql": "file",
     "backup": "file",
     "prune": "prune",
+    "doctor": "doctor",
 }
 _SHORT = {
     "enqueue": "Queue a function, a command, or many.",
@@ -44,6 +45,7 @@ _SHORT = {
     "sql": "Ask the database in SQL.",
     "backup": "Copy the database while runners work.",
     "prune": "Forget finished jobs.",
+    "doctor": "See what is wrong, and mend it.",
 }
 _EVERYWHERE = {"db", "json", "quiet", "verbose", "color", "utc"}
 

@@ -1,0 +1,77 @@
+"""Many rows: finished, delayed, blocked, waiting; and a reader that is stuck."""
+
+import json
+from pathlib import Path
+
+import apsw
+import pytest
+
+from jobrunner import App, Status, broker, sql, state_backend
+from jobrunner.database import Database
+from jobrunner.models import Request, RunnerId
+from tests.cli_helpers import Cli
+from tests.conftest import StartRunner
+from tests.helpers.files import rows
+from tests.helpers.waiting import until
+
+HOT = ("claim", "next_due", "counts", "queues_with_pending", "has_pending", "expire_due", "promote_due")
+FILL = """
+INSERT INTO jr_invocation(status, task, args, created_at, run_at, finished_at, hold)
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?2)
+SELECT ?1, 'a:b', '{}', i, CASE WHEN ?1 = 'scheduled' THEN 4102444800000 + i END, CASE WHEN ?1 = 'success' THEN i END,
+       ?1 = 'blocked' FROM n"""
+
+
+@pytest.mark.parametrize(
+    ("finished", "others"),
+    [
+        pytest.param(20_000, 2000, id="short"),
+        pytest.param(1_000_000, 100_000, id="long", marks=[pytest.mark.long, pytest.mark.timeout(600)]),
+    ],
+)
+def test_a_claim_looks_at_no_row_but_those_that_may_be_claimed(
+    path: Path, folder: Path, finished: int, others: int
+) -> None:
+    with Database(path, create=True, relaxed=True) as database:
+        for status, count in (("success", finished), ("scheduled", others), ("blocked", others)):
+            rows(path, FILL, status, count)
+        (mine,) = broker.enqueue(database, [Request("a:b")])
+        connection = apsw.Connection(str(path))
+        try:
+            for name in (
+                "claim",
+                "next_due",
+                "counts",
+                "queues_with_pending",
+                "has_pending",
+                "expire_due",
+                "promote_due",
+            ):
+                text = "EXPLAIN QUERY PLAN " + sql.queries()[name]
+                plan = [row[3] for row in connection.execute(text, _anything())]
+                assert not [step for step in plan if step == "SCAN jr_invocation"], (name, plan)
+        finally:
+            connection.close()
+        assert [one.id for one in broker.claim(database, RunnerId(1), [], 10)] == [mine]
+        counts = state_backend.counts(database)
+    assert (counts[Status.SUCCESS], counts[Status.SCHEDULED], counts[Status.BLOCKED]) == (finished, others, others)
+    cli = Cli(folder)
+    assert f"success\t{finished}" in cli.ok("status")
+    assert len(cli.ok("list", "--limit", "20").splitlines()) == 20
+
+
+def _anything() -> dict[str, str | int]:
+    names = ("runner", "now", "limit", "least_waiters")
+    return {**dict.fromkeys(names, 1), "queues": json.dumps(["default"])}
+
+
+def test_many_wait_for_one_and_others_still_write(app: App, runner: StartRunner) -> None:
+    awaited = app.enqueue("tests.tasks:square", {"n": 3}, hold=True)
+    waiters = [app.enqueue("tests.together:wait_for", {"ids": [awaited.id]}, priority=1) for _ in range(300)]
+    runner(mode="thread", jobs=1, threads=4, max_paused=1000)
+    until(lambda: app.counts()[Status.PAUSED] == 300)
+    assert awaited.status is Status.BLOCKED
+    assert app.enqueue("tests.tasks:square", {"n": 5}).result(timeout=60) == 25
+    assert awaited.retry()
+    app.wait(waiters, timeout=100)
+    assert {tuple(job.result()) for job in waiters} == {(9,)}

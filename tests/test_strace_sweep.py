@@ -22,7 +22,7 @@ tasks.touch.enqueue()
 jobs = tasks.touch.enqueue_many({{}} for _ in range({BATCH}))
 print(*[job.id for job in jobs], flush=True)
 """
-SHORT = [("pwrite64", number) for number in (1, 2, 7, 13, 30, 60)] + [("fdatasync", number) for number in (1, 2, 3)]
+SHORT = [("pwrite64", number) for number in (1, 2, 7, 13, 30, 60, 90)] + [("fdatasync", number) for number in (1, 2, 3)]
 LONG = [(call, number) for call, most in (("pwrite64", 160), ("fdatasync", 12)) for number in range(1, most)]
 CALLS = [
     *SHORT,

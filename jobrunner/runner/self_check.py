@@ -43,6 +43,7 @@ class SelfCheck:
         self._descriptors = {part: next(iter(descriptors_of(facts)), None) for part, facts in self._files.items()}
         self._look_at = 0.0
         self._looked_short = False
+        self._largest = 0
         self._read: set[Reader] = set()
         self._tell_at = 0.0
         self.is_short_of_room = False
@@ -104,7 +105,11 @@ class SelfCheck:
         header = os.pread(database, _HEADER_BYTES, 0)
         if len(header) == _HEADER_BYTES and not header.startswith(_MAGIC):
             raise DatabaseBroken(f"{self._path} was overwritten under this runner: `jobrunner doctor` tells more")
-        is_short = os.fstat(database).st_size < _size(header)
+        size = os.fstat(database).st_size
+        # Who was killed while it copied the log into the file has left it shorter than its first page says; the rest
+        # is in the log still. So it is cut only where it was larger before.
+        is_short = size < min(_size(header), self._largest)
+        self._largest = max(self._largest, size)
         is_short |= self._file("-wal").stat().st_size < _log_size(os.pread(index, _INDEX_BYTES, 0))
         if is_short and self._looked_short:
             raise DatabaseBroken(

@@ -31,6 +31,21 @@ Ask = Callable[[Path, str], list[tuple[Any, ...]]]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, action="append", default=[], help="simulate this seed, and no other")
+    parser.addoption(
+        "--strict-skips", action="store_true", help="fail where a test is skipped that is not allowed to be"
+    )
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not session.config.getoption("--strict-skips"):
+        return
+    lines = (Path(__file__).parent / "allowed_skips.txt").read_text().splitlines()
+    allowed = {line.partition("#")[0].strip() for line in lines}
+    refused = [one.nodeid for one in reporter.stats.get("skipped", ()) if one.nodeid.partition("[")[0] not in allowed]
+    if refused:
+        reporter.write_line(f"\nskipped, and not in tests/allowed_skips.txt: {', '.join(refused)}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

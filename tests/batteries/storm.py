@@ -75,6 +75,8 @@ class Storm:
             threading.Event().wait(self._dice.uniform(0.02, 0.2))  # the pace of the storm
             self._dice.choice([self._kill_worker] * 4 + [self._kill_runner, self._kill_template, self._kill_enqueuer])()
         self._end_enqueuer()
+        for runner, _ in self._runners:
+            runner.until_ready()  # one that has not begun would not end well when it is told to
 
     def told(self) -> list[int]:
         """The ids that enqueuers were told, as these wrote them down."""

@@ -11,6 +11,7 @@ from jobrunner.database import Database
 from jobrunner.models import Request, RunnerId
 from tests.cli_helpers import Cli
 from tests.conftest import StartRunner
+from tests.helpers.cgroups import group_of_processes
 from tests.helpers.files import rows
 from tests.helpers.waiting import until
 
@@ -75,3 +76,23 @@ def test_many_wait_for_one_and_others_still_write(app: App, runner: StartRunner)
     assert awaited.retry()
     app.wait(waiters, timeout=100)
     assert {tuple(job.result()) for job in waiters} == {(9,)}
+
+
+@pytest.mark.parametrize("mode", ["process", "thread"])
+def test_where_no_process_can_be_forked_jobs_wait_without_spending_an_attempt(
+    app: App, runner: StartRunner, mode: str
+) -> None:
+    with group_of_processes() as group:
+        running = runner(mode=mode, jobs=1, min_processes=0)
+        running.until_ready()
+        group.add([running.pid, running.template])
+        group.allow(0)
+        job = app.enqueue("tests.tasks:square", {"n": 4})
+        until(lambda: "no process can be forked: Resource temporarily unavailable" in running.stderr)
+        until(lambda: job.status is Status.PENDING)
+        assert (job.details.attempts, job.details.crashes) == (0, 0)
+        assert job.details.reason == "its process could not be started"
+        group.allow(None)
+        assert job.result(timeout=60) == 16
+        assert (job.details.attempts, job.details.claim > 1) == (1, True)
+        running.stop()

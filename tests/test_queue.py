@@ -141,6 +141,20 @@ def test_an_outcome_is_recorded_once(database: Database, path: Path, late: str) 
     assert all_but_attempts(path) == before
 
 
+def test_outcomes_that_are_recorded_together_keep_the_fence(database: Database, path: Path) -> None:
+    old, new = claim_twice(database)
+    put(database, Request("c:d"))
+    (other,) = broker.claim(database, OTHER, [], 1)
+    before = all_but_attempts(path)
+    late = [ended(old, *LATE[name]) for name in LATE]
+    assert orchestrator.record_all(database, late, ONE) == [None] * len(late)
+    assert all_but_attempts(path) == before
+    both = [ended(old, Outcome("0")), ended(new, Outcome("2")), ended(other, Outcome("null"))]
+    verdicts = orchestrator.record_all(database, both, OTHER)
+    assert [verdict and verdict.status for verdict in verdicts] == [None, Status.SUCCESS, Status.SUCCESS]
+    assert (state_backend.result(database, new.id), state_backend.result(database, other.id)) == (2, None)
+
+
 def test_an_operators_retry_does_not_open_the_fence(database: Database) -> None:
     old, new = claim_twice(database)
     orchestrator.record(database, ended(new, Outcome("2"), Exit(8, 0)), OTHER)

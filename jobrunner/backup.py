@@ -9,6 +9,9 @@ from jobrunner.connection import copy
 from jobrunner.database_file import check_file, sync_folder
 from jobrunner.errors import CannotCreate, UsageError
 
+_OF_SQLITE = ("-wal", "-shm", "-journal")
+_BESIDE = (*_OF_SQLITE, "-runners")
+
 
 def backup(path: Path, target: Path, *, replace: bool = False) -> int:
     """Copy the database to a private file, which is whole when it has its name; gives its size in bytes.
@@ -25,12 +28,15 @@ def backup(path: Path, target: Path, *, replace: bool = False) -> int:
     except OSError as error:
         raise CannotCreate(f"{target} cannot be made: {error.strerror}") from error
     finally:
-        for ending in ("", "-journal", "-wal", "-shm"):
+        for ending in ("", *_OF_SQLITE):
             Path(f"{unfinished}{ending}").unlink(missing_ok=True)
     return target.stat().st_size
 
 
 def _check_target(path: Path, target: Path, *, replace: bool) -> None:
+    if target.name.endswith(_BESIDE):
+        raise UsageError(f"{target} has the name of a file that belongs to a database: a copy needs another name")
+    _check_nothing_beside(target)
     try:
         facts = target.lstat()
     except FileNotFoundError:
@@ -45,12 +51,24 @@ def _check_target(path: Path, target: Path, *, replace: bool) -> None:
         raise UsageError(f"{target} is there already: name another file, or say --force to replace it")
 
 
+def _check_nothing_beside(target: Path) -> None:
+    # SQLite would take the log of what was there before for the copy's own, and show old rows, or mixed ones.
+    for ending in _OF_SQLITE:
+        beside = Path(f"{target}{ending}")
+        if os.path.lexists(beside):
+            raise UsageError(
+                f"{beside} is there: a database {target.name} is open, or was left in the middle of its work, "
+                "and its log would be taken for that of the copy: name another file"
+            )
+
+
 def _put_in_place(unfinished: Path, target: Path, *, replace: bool) -> None:
     descriptor = os.open(unfinished, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    _check_nothing_beside(target)
     if replace:
         unfinished.replace(target)
     else:

@@ -13,7 +13,9 @@ from tests.cli_helpers import Cli
 from tests.conftest import StartRunner
 from tests.helpers.disks import small_disk
 from tests.helpers.files import rows
+from tests.helpers.processes import run_python
 from tests.helpers.trace import starts
+from tests.helpers.waiting import until
 
 
 @pytest.fixture
@@ -93,3 +95,49 @@ def test_a_copy_that_finds_no_room_leaves_nothing(cli: Cli, folder: Path) -> Non
         assert done.returncode == 74, done.stderr
         assert "Traceback" not in done.stderr
         assert list(disk.iterdir()) == []
+
+
+@pytest.mark.parametrize("force", [(), ("--force",)])
+@pytest.mark.parametrize("ending", ["-wal", "-shm", "-journal"])
+def test_a_log_that_lies_beside_the_target_is_not_taken_for_that_of_the_copy(
+    cli: Cli, folder: Path, path: Path, ending: str, force: tuple[str, ...]
+) -> None:
+    cli.enqueue("--", "true")
+    (folder / f"copy.db{ending}").write_bytes(b"what another database has left")
+    done = cli("backup", "copy.db", *force)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"copy.db{ending} is there" in done.stderr
+    assert sorted(one.name for one in folder.glob("*copy*")) == [f"copy.db{ending}"]
+
+
+def test_the_log_of_a_killed_writer_does_not_get_into_a_copy(cli: Cli, folder: Path) -> None:
+    cli.enqueue("--", "true")
+    cli.ok("backup", "copy.db")
+    left = "import os; from jobrunner import App; a = App('copy.db'); [a.enqueue('a:b') for _ in range(9)]; os._exit(0)"
+    assert run_python(folder, left).returncode == 0
+    assert (folder / "copy.db-wal").exists()
+    assert cli("backup", "copy.db", "--force").returncode == 2
+    assert rows(folder / "copy.db", "SELECT count(*) FROM jobs") == [(10,)]
+    assert cli.ok("backup", "copy.db", "--force") == "copy.db\n"  # now that its log is in it
+    assert rows(folder / "copy.db", "SELECT count(*) FROM jobs") == [(1,)]
+
+
+@pytest.mark.parametrize("ending", ["-wal", "-shm", "-journal", "-runners"])
+def test_the_files_of_a_database_are_never_replaced(cli: Cli, folder: Path, path: Path, ending: str) -> None:
+    left = "import os; from jobrunner import App; a = App(); [a.enqueue('a:b') for _ in range(50)]; os._exit(0)"
+    assert run_python(folder, left).returncode == 0
+    done = cli("backup", f"jobs.db{ending}", "--force")
+    assert (done.returncode, "has the name of a file that belongs to a database" in done.stderr) == (2, True)
+    assert rows(path, "SELECT count(*) FROM jobs") == [(50,)]
+
+
+def test_a_copy_that_is_told_to_stop_leaves_nothing(cli: Cli, folder: Path, path: Path) -> None:
+    tasks.touch.enqueue_many({} for _ in range(100_000))
+    tasks.app.close()
+    working = cli.start("backup", "copy.db")
+    until(lambda: list(folder.glob(".copy.db.*")) or working.poll() is not None)
+    working.terminate()
+    working.communicate(timeout=60)
+    assert working.returncode in {143, 0}
+    assert list(folder.glob(".copy*")) == []
+    assert (folder / "copy.db").exists() == (working.returncode == 0)

@@ -1,9 +1,10 @@
 """The database file itself: `jobrunner init` makes it, `jobrunner sql` asks it, `jobrunner backup` copies it."""
 
 import itertools
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -39,11 +40,16 @@ def backup(
     A runner on the copy would take the jobs that were running for those of a dead runner, and do them again.
     """
     called = session.of(context)
+    signal.signal(signal.SIGTERM, _leave)  # what is unfinished is taken away
     size = backups.backup(called.path, Path(target).absolute(), replace=force)
     if called.json:
         printing.write_json({"path": target, "bytes": size})
     else:
         printing.write_tabs([target])
+
+
+def _leave(number: int, _: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def sql(

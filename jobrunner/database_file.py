@@ -165,10 +165,14 @@ def _is_link(path: Path) -> str:
     return f"{path} is a symbolic link, and must be a file of its own: rm {shlex.quote(str(path))}"
 
 
-def _check_folder(folder: Path) -> None:
+def is_open_to_others(folder: Path) -> bool:
+    """Whether others could put a file of theirs in the place of one in it; in a sticky one, as /tmp, they cannot."""
     facts = folder.stat()
-    # In a sticky one, as /tmp, nobody can put another file in the place of mine.
-    if not facts.st_mode & stat.S_ISVTX and _others_may_write(facts):
+    return not facts.st_mode & stat.S_ISVTX and _others_may_write(facts)
+
+
+def _check_folder(folder: Path) -> None:
+    if is_open_to_others(folder):
         raise NotAllowed(
             f"others may write into the folder {folder}, and could put another database in place: "
             f"chmod go-w {shlex.quote(str(folder))}"

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from jobrunner import mending, sql
 from jobrunner.connection import objects_of
 from jobrunner.database import Database
-from jobrunner.database_file import check_file, free_bytes
+from jobrunner.database_file import check_file, free_bytes, is_open_to_others
 from jobrunner.direct_client import DirectClient
 from jobrunner.errors import DatabaseBroken, NoDatabase, NotAllowed, NotWritten
 from jobrunner.pulse import Life
@@ -23,7 +23,7 @@ LARGE_LOG = 256 << 20
 LITTLE_ROOM = 16 << 20
 _MINUTE = 60_000
 _DAY = 24 * 60 * _MINUTE
-_BESIDE = ("", "-wal", "-shm", "-runners")
+_BESIDE = ("", "-wal", "-shm", "-journal", "-runners")
 
 
 class Finding(NamedTuple):
@@ -74,6 +74,10 @@ def _modes(path: Path) -> Iterator[Finding]:
             yield Finding("files", level, text, partial(os.chmod, one, 0o600))
     if not is_there:
         raise NoDatabase(path)
+    if is_open_to_others(path.parent):
+        text = f"others may write into the folder {path.parent}, and put another database in place: chmod go-w"
+        closed = stat.S_IMODE(path.parent.stat().st_mode) & ~(stat.S_IWGRP | stat.S_IWOTH)
+        yield Finding("files", "fault", text, partial(os.chmod, path.parent, closed))
 
 
 def _integrity(database: Database) -> Iterator[Finding]:

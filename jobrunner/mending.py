@@ -5,9 +5,8 @@ from pathlib import Path
 from jobrunner import orchestrator
 from jobrunner.database import Database
 from jobrunner.models import Claimed, RunnerId
-from jobrunner.orchestrator import Ended
-from jobrunner.policy import Policy
 from jobrunner.runner.dismissal import dismiss
+from jobrunner.runner.rescue import orphan
 from jobrunner.times import now_ms
 
 _SECONDS = 10.0
@@ -23,10 +22,8 @@ def give_back(path: Path, runner: int) -> None:
     """The jobs that are said to run with a runner that has stopped count as crashed with it."""
     with Database(path) as database, database.transaction():
         for row in database.query("held_by", runner=runner):
-            claimed = Claimed(*row)
-            policy = Policy.from_json(claimed.policy)
-            died = "its runner had stopped without it"
-            orchestrator.record(database, Ended(claimed, policy, None, None, runner_died=died), RunnerId(runner))
+            ended = orphan(Claimed(*row), "its runner had stopped without it")
+            orchestrator.record(database, ended, RunnerId(runner))
 
 
 def put_right(path: Path) -> None:

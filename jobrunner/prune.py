@@ -43,22 +43,31 @@ def prune(database: Database, rule: Rule, *, rehearse: bool = False) -> Pruned:
     ):
         seen = page[-1][0]
         ids = [one for one, is_to_go in page if is_to_go]
-        jobs += len(ids) if rehearse or not ids else _forget(database, ids)
+        jobs += len(ids) if rehearse or not ids else _forget_politely(database, ids, before, rule.statuses)
     return Pruned(jobs, _forget_runners(database, before, rehearse=rehearse))
 
 
 def prune_some(database: Database, older_than: int) -> int:
     """Forget the oldest that ended more than so many milliseconds ago, as many as go at once; tells how many."""
-    ids = [row[0] for row in database.query("oldest_finished", before=now_ms() - older_than, limit=AT_ONCE)]
-    return _forget(database, ids) if ids else 0
+    before = now_ms() - older_than
+    ids = [row[0] for row in database.query("oldest_finished", before=before, limit=AT_ONCE)]
+    return _forget(database, ids, before, FINAL) if ids else 0
 
 
-def _forget(database: Database, ids: list[int]) -> int:
+def _forget_politely(database: Database, ids: list[int], before: int | None, statuses: tuple[Status, ...]) -> int:
+    """Half of the time is for others, who may be waiting to write."""
     began = time.monotonic()
+    forgotten = _forget(database, ids, before, statuses)
+    time.sleep(time.monotonic() - began)
+    return forgotten
+
+
+def _forget(database: Database, ids: list[int], before: int | None, statuses: tuple[Status, ...]) -> int:
+    # Asked once more: one of them may have been retried since, and have ended again, just now or otherwise.
     with database.transaction():
-        forgotten = database.query("forget_jobs", ids=json.dumps(ids))
-    time.sleep(time.monotonic() - began)  # half of the time is for others, who may be waiting to write
-    return len(forgotten)
+        return len(
+            database.query("forget_jobs", ids=json.dumps(ids), before=before, statuses=json.dumps(statuses)),
+        )
 
 
 def _forget_runners(database: Database, before: int | None, *, rehearse: bool) -> int:

@@ -487,6 +487,8 @@ SELECT id FROM jr_invocation
 -- All that belongs to them goes with them. Somebody may have had one done again in the meantime.
 DELETE FROM jr_invocation
  WHERE id IN (SELECT value FROM json_each(:ids)) AND finished_at IS NOT NULL
+   AND (:before IS NULL OR finished_at < :before)
+   AND status IN (SELECT value FROM json_each(:statuses))
    AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = jr_invocation.id)
 RETURNING id;
 

@@ -175,3 +175,27 @@ def test_what_is_not_there_or_not_ours_is_told(cli: Cli, folder: Path, path: Pat
     (folder / "other.db").write_text("no database at all, but a text that is long enough for a header" * 20)
     (folder / "other.db").chmod(0o600)
     assert cli("--db", "other.db", "doctor").returncode == 65
+
+
+def test_a_folder_that_others_may_write_is_told_and_closed_to_them(cli: Cli, folder: Path) -> None:
+    place = folder / "place"
+    place.mkdir(mode=0o700)
+    cli.ok("--db", "place/jobs.db", "init")
+    place.chmod(0o777)
+    (place / "jobs.db-journal").write_bytes(b"")
+    (place / "jobs.db-journal").chmod(0o666)
+    code, found = examine(cli, "--db", "place/jobs.db")
+    assert (code, {one["check"] for one in found}, len(found)) == (1, {"files"}, 2)
+    assert examine(cli, "--db", "place/jobs.db", "--fix") == (0, [])
+    assert place.stat().st_mode & 0o777 == 0o755
+
+
+def test_one_row_that_cannot_be_read_does_not_keep_the_others_from_being_mended(cli: Cli, path: Path) -> None:
+    cli.enqueue("--", "true")
+    cli.enqueue("--", "true")
+    started = "status = 'running', claim = 1, attempt = 1, crashes = 1, started_at = 1"
+    rows(path, f"UPDATE jr_invocation SET {started}, runner = 8 + id")
+    rows(path, """UPDATE jr_invocation SET policy = '{"retry": 7}' WHERE id = 1""")
+    assert examine(cli)[0] == 1
+    assert examine(cli, "--fix")[0] == 0
+    assert rows(path, "SELECT status FROM jobs") == [("failed",), ("pending",)]

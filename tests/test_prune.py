@@ -1,5 +1,6 @@
 """Finished jobs are forgotten by age, status and number; nobody waits for that, and nothing else is lost."""
 
+import json
 from pathlib import Path
 
 import apsw
@@ -154,3 +155,18 @@ def test_slips_are_told_and_nothing_is_forgotten(cli: Cli, path: Path) -> None:
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
         assert sentence in done.stderr
     assert left(path) == [1, 2]
+
+
+def test_one_that_was_retried_and_ended_again_since_it_was_looked_at_stays(database: Database, path: Path) -> None:
+    finish(database, 4)
+    age(path, 40)
+    before = now_ms() - 30 * DAY
+    looked_at = [row[0] for row in database.query("oldest_finished", before=before, limit=9)]
+    assert looked_at == [1, 2, 3]
+    broker.retry(database, [1, 2], reason="again")
+    (again,) = broker.claim(database, RunnerId(1), [], 1)
+    record(database, Ended(again, Policy(), Outcome("2"), None), RunnerId(1))
+    broker.cancel(database, [2], reason="test")
+    ids, statuses = json.dumps(looked_at), json.dumps(["success"])
+    assert database.query("forget_jobs", ids=ids, before=before, statuses=statuses) == [(3,)]
+    assert left(path) == [1, 2, 4]

@@ -6,6 +6,9 @@ import typer
 
 from jobrunner import diagnosis
 from jobrunner.cli import printing, session
+from jobrunner.cli.session import Session
+from jobrunner.diagnosis import Finding
+from jobrunner.errors import JobRunnerError
 
 FAULTY = 1
 """Exit code where there are faults; warnings are none."""
@@ -27,8 +30,8 @@ def doctor(
     called = session.of(context)
     found = diagnosis.examine(called.path)
     if fix:
-        for mend in [one.mend for one in found if one.mend is not None]:
-            mend()
+        for one in found:
+            _mend(called, one)
         found = diagnosis.examine(called.path)
     for one in found:
         if called.json:
@@ -41,3 +44,12 @@ def doctor(
             for row in rows:
                 printing.write_tabs(row)
     return FAULTY if any(one.level == "fault" for one in found) else 0
+
+
+def _mend(called: Session, found: Finding) -> None:
+    """What cannot be mended is told, and the rest is mended all the same."""
+    try:
+        if found.mend is not None:
+            found.mend()
+    except (JobRunnerError, OSError) as error:
+        called.notice(f"{found.check} could not be mended: {error}")

@@ -32,9 +32,10 @@ def rescue(
         killed = kill_leftovers(dead.token)
         with database.transaction():
             why = _why(database, dead)
+            died = "the runner died" if why is None else f"the runner was {why}"
             orphaned = [Claimed(*row) for row in database.query("held_by", runner=dead.id)]
             for claimed in orphaned:
-                orchestrator.record(database, _orphaned(claimed, why), dead.id)
+                orchestrator.record(database, orphan(claimed, died), dead.id)
             database.query("forget_processes", runner=dead.id)
             database.query("stop_runner", runner=dead.id, now=now_ms(), reason=why or "died")
     finally:
@@ -47,8 +48,8 @@ def _why(database: Database, dead: Runner) -> str | None:
     return None if row is None else Runner(*row).stop_reason
 
 
-def _orphaned(claimed: Claimed, why: str | None) -> Ended:
-    died = "the runner died" if why is None else f"the runner was {why}"
+def orphan(claimed: Claimed, died: str) -> Ended:
+    """An attempt whose runner is gone, and why, in words; one whose policy cannot be read fails for that."""
     try:
         return Ended(claimed, Policy.from_json(claimed.policy), None, None, runner_died=died)
     except UsageError as error:

@@ -493,9 +493,12 @@ DELETE FROM jr_invocation
 RETURNING id;
 
 -- name: idle_runners
+-- Those of earlier attempts stay, too, as long as their job does.
 SELECT id FROM jr_runner
  WHERE stopped_at < :before AND id < (SELECT max(id) FROM jr_runner)
-   AND id NOT IN (SELECT runner FROM jr_invocation WHERE runner IS NOT NULL);
+   AND id NOT IN (SELECT runner FROM jr_invocation WHERE runner IS NOT NULL
+                  UNION SELECT runner FROM jr_attempt
+                  UNION SELECT runner FROM jr_history WHERE runner IS NOT NULL);
 
 -- name: forget_runners
 DELETE FROM jr_runner WHERE id IN (SELECT value FROM json_each(:ids)) AND stopped_at IS NOT NULL;

@@ -101,6 +101,19 @@ def test_runners_that_nobody_refers_to_go_too(cli: Cli, path: Path) -> None:
     assert rows(path, "SELECT id FROM jr_runner") == [(3,)]
 
 
+def test_a_runner_that_an_earlier_attempt_names_stays(cli: Cli, path: Path) -> None:
+    job = cli.enqueue("--", "false")
+    cli.drain()
+    cli.ok("retry", str(job))
+    cli.drain()
+    cli.enqueue("--", "true")
+    cli.drain()
+    rows(path, f"UPDATE jr_runner SET stopped_at = stopped_at - {40 * DAY}")
+    assert cli.json("prune", "--older-than", "30d") == {"jobs": 0, "runners": 0, "dry_run": False}
+    assert rows(path, "SELECT DISTINCT runner FROM jr_attempt WHERE invocation = ? ORDER BY 1", job) == [(1,), (2,)]
+    assert rows(path, "SELECT id FROM jr_runner") == [(1,), (2,), (3,)]
+
+
 def test_no_step_of_it_reads_all_of_a_table(path: Path, database: Database) -> None:
     connection = apsw.Connection(str(path))
     try:

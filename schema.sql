@@ -87,6 +87,16 @@ CREATE TABLE jr_process (
     PRIMARY KEY (runner, key)
 ) STRICT, WITHOUT ROWID;
 
+-- What the wall clock showed beyond the time since the machine started. Where that changes, somebody has set the
+-- clock, and whoever notices it first moves the retries that wait along, so that none waits longer or less for it.
+CREATE TABLE jr_clock (
+    id       INTEGER PRIMARY KEY CONSTRAINT "there is one clock" CHECK (id = 1),
+    boot_id  TEXT    NOT NULL,                 -- since which start of the machine
+    ahead    INTEGER NOT NULL,                 -- milliseconds: wall clock minus time since that start
+    jumps    INTEGER NOT NULL DEFAULT 0,       -- how often it was set since then
+    last     INTEGER                           -- by how many milliseconds the last time
+) STRICT;
+
 -- Invocations -------------------------------------------------------------------------------------
 -- Narrow and hot. Large arguments, results, attempts and output live in tables of their own.
 -- `claim` is the fence: +1 each time the invocation is handed to a runner, never reset. Every change

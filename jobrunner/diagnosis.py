@@ -14,6 +14,7 @@ from jobrunner.database import Database
 from jobrunner.database_file import check_file, free_bytes, is_open_to_others
 from jobrunner.direct_client import DirectClient
 from jobrunner.errors import DatabaseBroken, NoDatabase, NotAllowed, NotWritten
+from jobrunner.kernel import boot_id
 from jobrunner.pulse import Life
 from jobrunner.runner.log_readers import readers
 from jobrunner.state_backend import queue_counts, runners
@@ -142,6 +143,12 @@ def _stale(database: Database) -> Iterator[Finding]:
 
 
 def _clock(database: Database) -> Iterator[Finding]:
+    for jumps, last in database.query("jumps", boot_id=boot_id()):
+        way = "back" if last < 0 else "forward"
+        text = (
+            f"the wall clock was set {jumps} times since the machine started, the last time {way} by {words(abs(last))}"
+        )
+        yield Finding("clock", "warning", f"{text}: retries were moved along, and moments that people chose were not")
     count, latest = database.query("from_the_future", soon=now_ms() + _MINUTE)[0]
     if count:
         ahead = words(latest - now_ms())

@@ -116,6 +116,20 @@ UPDATE jr_invocation
                  AND expires_at <= :now ORDER BY expires_at LIMIT :limit)
 RETURNING id, limit_key;
 
+-- name: clock
+SELECT boot_id, ahead FROM jr_clock;
+
+-- name: clock_is
+INSERT INTO jr_clock(id, boot_id, ahead) VALUES (1, :boot_id, :ahead)
+    ON CONFLICT (id) DO UPDATE SET boot_id = :boot_id, ahead = :ahead, jumps = 0, last = NULL;
+
+-- name: clock_jumped
+UPDATE jr_clock SET ahead = ahead + :by, jumps = jumps + 1, last = :by;
+
+-- name: move_retries
+-- Moments that people chose stay what they are.
+UPDATE jr_invocation SET run_at = run_at + :by WHERE status = 'scheduled' AND attempt > 0;
+
 -- name: retries_waiting
 -- Whether a drain has something to wait for: attempts that failed and will be made again.
 SELECT EXISTS (SELECT 1 FROM jr_invocation
@@ -544,6 +558,9 @@ SELECT job.task, count(*) FROM jr_attempt AS tried JOIN jr_invocation AS job ON 
 
 -- name: all_stale
 SELECT coalesce(sum(stale), 0) FROM jr_runner;
+
+-- name: jumps
+SELECT jumps, last FROM jr_clock WHERE boot_id = :boot_id AND jumps > 0;
 
 -- name: from_the_future
 SELECT count(*), max(max(created_at, coalesce(started_at, 0))) FROM jr_invocation

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from jobrunner.errors import UsageError
 
@@ -23,22 +24,43 @@ def _system_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-_source: ContextVar[Callable[[], int]] = ContextVar("clock", default=_system_clock)
+# Time asleep counts; Linux leaves it out of its monotonic clock, macOS does not.
+_SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def _boot_clock() -> int:
+    return time.clock_gettime_ns(_SINCE_BOOT) // 1_000_000
+
+
+class Clocks(NamedTuple):
+    """Where the times come from, in milliseconds."""
+
+    wall: Callable[[], int] = _system_clock
+    steady: Callable[[], int] = _boot_clock
+
+
+_MACHINE = Clocks()
+_clocks: ContextVar[Clocks] = ContextVar("clocks", default=_MACHINE)
 
 
 def now_ms() -> int:
     """The wall clock, in milliseconds since 1970 UTC."""
-    return _source.get()()
+    return _clocks.get().wall()
+
+
+def steady_ms() -> int:
+    """Milliseconds since the machine started, asleep or not: a clock that nobody can set."""
+    return _clocks.get().steady()
 
 
 @contextmanager
-def clock(source: Callable[[], int]) -> Iterator[None]:
-    """In this block and this thread `now_ms` is what `source` tells: for tests that let the clock jump."""
-    before = _source.set(source)
+def clocks(source: Clocks) -> Iterator[None]:
+    """In this block and this thread times are what `source` tells: for tests that let the wall clock jump."""
+    before = _clocks.set(source)
     try:
         yield
     finally:
-        _source.reset(before)
+        _clocks.reset(before)
 
 
 def duration_ms(duration: Duration) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobrunner import App, Status
+from jobrunner import App, Retry, Status
 from tests.conftest import StartRunner
 from tests.helpers.files import rows
 from tests.helpers.processes import ROOT
@@ -53,3 +53,26 @@ def test_timeouts_graces_and_rescues_do_not_depend_on_the_wall_clock(
     until(lambda: starts(folder)[steady.id] == 2)
     (folder / "go").touch()
     assert steady.result(timeout=30) == "go"
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_retry_comes_when_it_had_to_come_and_a_chosen_moment_stays(
+    app: App, runner: StartRunner, path: Path, clock: Path, hours: int
+) -> None:
+    later = app.enqueue("tests.tasks:square", {"n": 2}, delay="2h")
+    retried = app.enqueue("tests.tasks:fail_later", retry=Retry(attempts=2, base="6s", jitter=0))
+    runner(jobs=2)
+    runner(jobs=2)  # both notice, and one moves it
+    until(lambda: retried.status is Status.SCHEDULED)
+    waits, chosen = (
+        rows(path, "SELECT run_at FROM jr_invocation WHERE id = ?", one.id)[0][0] for one in (retried, later)
+    )
+    clock.write_text(str(hours * HOUR))
+    app.wait([retried], timeout=30)
+    first, second = rows(path, "SELECT started_at, finished_at FROM jr_attempt WHERE invocation = ?", retried.id)
+    waited = second[0] - first[1] - 1000 * HOUR * hours
+    assert 5_000 < waited < 20_000, f"it waited {waited} ms, and was to wait 6 s"
+    now = rows(path, "SELECT run_at FROM jr_invocation WHERE id IN (?, ?) ORDER BY id", later.id, retried.id)
+    assert now[0][0] == chosen
+    assert abs(now[1][0] - waits - 1000 * HOUR * hours) < 1000
+    assert rows(path, "SELECT jumps FROM jr_clock") == [(1,)]

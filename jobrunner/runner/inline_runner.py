@@ -16,6 +16,7 @@ from jobrunner.policy import Policy
 from jobrunner.runner.registration import Introduction, Registration
 from jobrunner.runner.settings import RunSettings
 from jobrunner.times import now_ms
+from jobrunner.wall_clock import WallClock
 
 
 def drain(database: Database, queues: Sequence[str] = ()) -> int:
@@ -24,7 +25,8 @@ def drain(database: Database, queues: Sequence[str] = ()) -> int:
     settings = RunSettings(database.path, tuple(queues), jobs=1)
     with RunnerLocks(database.path) as locks:
         registration = Registration(database, locks, settings, Introduction("inline", 1, ownership.new_token()))
-        while claimed := _claim(database, registration, queues):
+        wall_clock = WallClock(database)
+        while claimed := _claim(database, registration, queues, wall_clock):
             ended = _do(database, claimed)
             orchestrator.record(database, ended, registration.id)
             done += 1
@@ -32,10 +34,14 @@ def drain(database: Database, queues: Sequence[str] = ()) -> int:
     return done
 
 
-def _claim(database: Database, registration: Registration, queues: Sequence[str]) -> Claimed | None:
+def _claim(
+    database: Database, registration: Registration, queues: Sequence[str], wall_clock: WallClock
+) -> Claimed | None:
     with database.transaction():
+        wall_clock.heed()
         broker.promote_and_expire(database)
         claimed = broker.claim(database, registration.id, queues, 1)
+    wall_clock.written()
     return claimed[0] if claimed else None
 
 

@@ -13,6 +13,7 @@ from jobrunner.runner.registration import Registration
 from jobrunner.runner.running import Running
 from jobrunner.runner.settings import RunSettings
 from jobrunner.runner.waiting import Changes, WaitingRoom
+from jobrunner.wall_clock import WallClock
 
 
 class Done(NamedTuple):
@@ -51,12 +52,14 @@ class Turn:
         self._waiting = waiting
         self._intake = intake
         self._conf = conf
+        self._wall_clock = WallClock(database)
 
     def wants(self, slots: int, *, may_claim: bool) -> bool:
         """Whether there is something to do with so many free slots."""
         return (
             self._recorder.wants(self._attempts)
             or self._waiting.wants(slots)
+            or self._wall_clock.is_set_anew
             or self._intake.wants(slots if may_claim else 0)
         )
 
@@ -71,6 +74,7 @@ class Turn:
             self._intake.undone()
             self._waiting.look_again()
             raise
+        self._wall_clock.written()
         self._recorder.written()
         self._waiting.written()
         self._intake.written(len(done.admitted))
@@ -79,6 +83,8 @@ class Turn:
         return done
 
     def _write(self, slots: int, *, may_claim: bool) -> Done:
+        if self._wall_clock.heed():
+            self._intake.look_again()
         ended_some = self._recorder.write(self._attempts)
         if ended_some:
             self._intake.look_again()

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from jobrunner.models import Claimed
+from jobrunner.wall_clock import TOLERANCE_MS
 from tests.conftest import check_history, check_waits
 from tests.simulation.world import LIMITS, World
 
@@ -65,6 +66,13 @@ def check_cycles(world: World) -> None:
         for one in free:
             del edges[one]
     assert not edges, f"these wait for each other: {edges}"
+
+
+def check_retries(world: World) -> None:
+    """After a turn, those that wait for a retry come when they had to come by the clock that nobody can set."""
+    for job, run_at in world.see("SELECT id, run_at FROM jr_invocation WHERE status = 'scheduled' AND attempt > 0"):
+        off = (run_at - world.now) - (world.due[job] - world.passed)
+        assert abs(off) < 2 * TOLERANCE_MS, f"the retry of job {job} comes {off} ms too late"
 
 
 def check_choice(world: World, queues: Sequence[str], claimed: Sequence[Claimed], free: int) -> None:

@@ -11,6 +11,7 @@ from jobrunner.ownership import RunnerLocks
 from jobrunner.policy import Policy
 from jobrunner.runner.registration import Introduction, Registration
 from jobrunner.runner.settings import RunSettings
+from jobrunner.wall_clock import WallClock
 from tests.simulation import invariants
 from tests.simulation.world import Execution, Torn, World
 
@@ -63,6 +64,7 @@ class SimulatedRunner:
             world.kill_carriers,
         )
         self.id = self._registration.id
+        self._wall_clock = WallClock(self.database)
         self._to_place: list[Execution] = []
         self._executions: dict[InvocationId, Execution] = {}
         self._ended: list[Ended] = []
@@ -164,6 +166,7 @@ class SimulatedRunner:
         torn = may_be_torn and self.world.happens(self.world.rates.torn)
         try:
             with self.database.transaction():
+                self._wall_clock.heed()
                 verdicts = [orchestrator.record(self.database, ended, self.id) for ended in self._ended]
                 paused = [ask for ask in self._asking if self._pause(*ask)]
                 resumed = self._resume()
@@ -175,6 +178,7 @@ class SimulatedRunner:
             self.world.tell(f"runner {self.id} is killed in the middle of its transaction")
             self.die()
             return
+        self._wall_clock.written()
         for ended, verdict in zip(self._ended, verdicts, strict=True):
             assert verdict is not None, f"runner {self.id} was told that its own outcome is stale"
             self.world.was_recorded(ended, verdict.status)
@@ -184,6 +188,7 @@ class SimulatedRunner:
             del self._waiting[job]
             self._executions[job].paused = False
         invariants.check_choice(self.world, self.queues, claimed, free)
+        invariants.check_retries(self.world)
         self._took(claimed)
         self.world.tell(
             f"runner {self.id} turns: records {len(verdicts)}, pauses {[one.claimed.id for one, _ in paused]}, "

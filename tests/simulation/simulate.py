@@ -32,7 +32,7 @@ def simulate(seed: int, path: Path) -> list[str]:
         eyes = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         simulation = Simulation(World(random, Rates.drawn(random), eyes, path))
         try:
-            with times.clock(simulation.world.clock):
+            with times.clocks(simulation.world.clocks()):
                 simulation.run()
         except Exception as error:
             steps = "\n".join(simulation.world.trace[-SHOWN_STEPS:])
@@ -68,10 +68,11 @@ class Simulation:
 
     def _move_clock(self) -> None:
         world = self.world
-        world.now += world.random.randint(0, 3000)
+        world.goes_on(world.random.randint(0, 3000))
         if world.happens(world.rates.jump):
             jump = world.random.randint(-HOUR, HOUR)
             world.now += jump
+            world.latest = max(world.latest, world.now)
             world.tell(f"the clock jumps by {jump} ms")
 
     def _step(self, number: int) -> None:
@@ -112,14 +113,15 @@ class Simulation:
         self.runners.append(SimulatedRunner(self.world, self.started, random.randint(1, 4), queues))
 
     def _heal(self) -> None:
-        """No more faults: who was stopped goes on, what is held is let go, the clock runs, and all must end."""
+        """No more faults: who was stopped goes on, what is held is let go, and all must end."""
         world = self.world
+        world.now = world.latest  # what was put off by the clock that it showed then is due by that clock
         world.tell("everything is healed")
         self._start_runner(())
         held = [row[0] for row in world.see("SELECT id FROM jr_invocation WHERE status = 'blocked' AND hold")]
         world.was_retried(broker.retry(self.clients[0].database, held, reason="let go"))
         for number in range(HEALED_ROUNDS):
-            world.now += HOUR // 60
+            world.goes_on(HOUR // 60)
             for runner in self.runners:
                 runner.rescue()
                 runner.settle()

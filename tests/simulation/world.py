@@ -11,6 +11,7 @@ from jobrunner.models import Claimed, InvocationId, RunnerId
 from jobrunner.orchestrator import Ended
 from jobrunner.policy import CRASH_BUDGET, Policy
 from jobrunner.status import FINAL, Status
+from jobrunner.times import Clocks
 
 BEGINNING = 1_900_000_000_000
 """Milliseconds since 1970: far from any clock of a machine that runs this."""
@@ -69,6 +70,10 @@ class World:
     eyes: apsw.Connection
     path: Path
     now: int = BEGINNING
+    latest: int = BEGINNING
+    """The highest that the clock has shown."""
+    passed: int = 0
+    """Milliseconds of the clock that nobody can set."""
     trace: list[str] = field(default_factory=list)
     locked: dict[RunnerId, str] = field(default_factory=dict)
     """Which runner's byte is locked by the process with which token."""
@@ -80,13 +85,21 @@ class World:
     spent: dict[InvocationId, Spent] = field(default_factory=dict)
     policies: dict[InvocationId, Policy] = field(default_factory=dict)
     final: dict[InvocationId, Status] = field(default_factory=dict)
+    due: dict[InvocationId, int] = field(default_factory=dict)
+    """When a retry may be made, on the clock that nobody can set."""
     promised: list[InvocationId] = field(default_factory=list)
     """The numbers that somebody was told."""
     past: list[Ended] = field(default_factory=list)
     """Attempts that are over: whatever comes of them now comes too late."""
 
-    def clock(self) -> int:
-        return self.now
+    def clocks(self) -> Clocks:
+        return Clocks(lambda: self.now, lambda: self.passed)
+
+    def goes_on(self, milliseconds: int) -> None:
+        """Time passes, on every clock."""
+        self.now += milliseconds
+        self.passed += milliseconds
+        self.latest = max(self.latest, self.now)
 
     def happens(self, rate: float) -> bool:
         return self.random.random() < rate
@@ -153,6 +166,8 @@ class World:
         assert status == expected, f"job {job} became {status}, and had to become {expected}"
         if expected in FINAL:
             self.final[job] = expected
+        if expected is Status.SCHEDULED and execution.policy.retry is not None:
+            self.due[job] = self.passed + execution.policy.retry.delay_ms(ended.claimed.attempt)
         self.past.append(ended)
 
     def was_rescued(self, execution: Execution) -> None:

@@ -7,7 +7,8 @@ they found then. Outside of such a thread it is an ordinary line-buffered stream
 import io
 import os
 import sys
-from typing import Any, Protocol, TextIO, cast
+import threading
+from typing import Any, Protocol, cast
 
 from jobrunner.context import find_current
 
@@ -25,15 +26,27 @@ class OutputRouter(io.TextIOBase):
     def __init__(self, name: str, descriptor: int) -> None:
         self._name = name
         self._descriptor = descriptor
-        self._before: list[TextIO] = []
-        self.rebind()
+        self._opened: io.TextIOWrapper | None = None
+        self._opening = threading.Lock()
+        self._before: list[io.TextIOWrapper] = []
 
     def rebind(self) -> None:
-        """The descriptor is another file by now: begin with an empty buffer."""
-        self._own = open(  # noqa: SIM115 - it lives as long as the process
-            self._descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
-        )
-        self._before.append(self._own)  # never to be collected: a module may hold its buffer
+        """The descriptor is another file by now: begin with an empty buffer, when something is written."""
+        self._opened = None
+
+    @property
+    def _own(self) -> io.TextIOWrapper:
+        if self._opened is None:
+            with self._opening:
+                self._open_once()
+        return cast(io.TextIOWrapper, self._opened)
+
+    def _open_once(self) -> None:
+        if self._opened is None:
+            self._opened = open(  # noqa: SIM115 - it lives as long as the process
+                self._descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
+            )
+            self._before.append(self._opened)  # never to be collected: a module may hold its buffer
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -85,7 +98,8 @@ class OutputRouter(io.TextIOBase):
 
     def flush(self) -> None:
         """Nothing is held back for a job's log."""
-        self._own.flush()
+        if self._opened is not None:
+            self._opened.flush()
 
     def fileno(self) -> int:
         """The descriptor below, which is the whole process's."""

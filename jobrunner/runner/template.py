@@ -24,7 +24,7 @@ from jobrunner.errors import ChannelClosed
 from jobrunner.execution import describe
 from jobrunner.runner import output_router
 from jobrunner.runner.stop_signals import wakeup_pipe
-from jobrunner.runner.worker import WORKER_VARIABLE, run_worker, worker_name
+from jobrunner.runner.worker import WORKER_SIGNALS, WORKER_VARIABLE, run_worker, worker_name
 
 
 class Orders(NamedTuple):
@@ -62,9 +62,10 @@ class Template:
             self._end_everything()
 
     def _heed_children(self) -> None:
-        # After the imports: they may have set handlers of their own.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # the runner decides when we end, by closing the channel
+        # After the imports: they may have set handlers of their own. What is set here is what a worker begins with.
+        for number, handler in WORKER_SIGNALS.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_BLOCK, WORKER_SIGNALS)  # the runner ends us by closing the channel
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wakeup_write, warn_on_full_buffer=False)
 
@@ -93,30 +94,32 @@ class Template:
             importlib.import_module(module)
         gc.freeze()
 
-    def _spawn(self, key: int) -> None:
+    def _spawn(self, key: int, *first: Any) -> None:
         channel, stdout, stderr = descriptors = self._channel.take_descriptors(3)
         sys.stdout.flush()
         sys.stderr.flush()
+        # Whatever a worker does first costs it a fault a page; done here, where the pages are ours, next to nothing.
+        self._name.rewrite(worker_name(key))
         try:
             pid = os.fork()
-        except OSError as error:
-            self._channel.post("not_forked", key, error.strerror)
-        else:
             if pid == 0:
-                self._become_worker(key, channel, stdout, stderr)
+                self._become_worker(channel, stdout, stderr, list(first))
             self._workers[pid] = key
             self._channel.post("forked", key, pid)
+        except OSError as error:
+            self._channel.post("not_forked", key, error.strerror)
+        finally:
+            self._name.rewrite(worker_name(0))
         for descriptor in descriptors:
             os.close(descriptor)
 
-    def _become_worker(self, key: int, channel: int, stdout: int, stderr: int) -> NoReturn:
+    def _become_worker(self, channel: int, stdout: int, stderr: int, first: list[Any]) -> NoReturn:
         template = os.getppid()
         signal.set_wakeup_fd(-1)
         self._channel.close()
         os.close(self._wakeup_read)
         os.close(self._wakeup_write)
-        self._name.rewrite(worker_name(key))
-        run_worker(channel, stdout, stderr, template)
+        run_worker(channel, stdout, stderr, template, first)
 
     def _signal(self, key: int, number: int) -> None:
         # Only processes that we have not reaped yet: their pids cannot have been given to others.

@@ -53,9 +53,12 @@ class TemplateProcess:
         """Wait for the next thing that it says."""
         return self._channel.receive()
 
-    def spawn(self, key: int, descriptors: tuple[int, int, int]) -> None:
-        """Have it fork the worker `key` with these ends of a channel, of standard output and of standard error."""
-        self._channel.send_with(descriptors, "spawn", key)
+    def spawn(self, key: int, descriptors: tuple[int, int, int], first: Message) -> None:
+        """Have it fork the worker `key` with these ends of a channel, of standard output and of standard error.
+
+        `first` is what the worker reads first, where that is short: empty, it waits for it on its channel.
+        """
+        self._channel.send_with(descriptors, "spawn", key, *first)
 
     def signal(self, key: int, number: int) -> None:
         """Have the signal sent to the process group of the worker `key`, if that lives."""

@@ -23,6 +23,8 @@ from jobrunner.runner.worker_process import SingleWorker, WorkerProcess
 
 _READ = 1 << 18
 _TOO_SOON_SECONDS = 2.0
+_SHORT = 16_384
+"""Characters of arguments that the template may carry to a worker; longer ones it need not read."""
 _MANY_DEATHS = 5
 
 log = logging.getLogger("jobrunner.runner")
@@ -109,9 +111,11 @@ class TemplateRunner(BaseRunner):
         for stream in worker.streams:
             self._hearing.listen(stream, partial(self._take_output, worker, stream))
         with worker.lend() as descriptors:
-            self._tell(worker, *first)
+            is_short = len(worker.runnings) == 0 or len(worker.runnings[0].claimed.args or "") < _SHORT
+            if not is_short:
+                self._tell(worker, *first)
             try:
-                self._template.spawn(worker.key, descriptors)
+                self._template.spawn(worker.key, descriptors, list(first) if is_short else [])
             except OSError:
                 self._workers.pop(worker.key)
                 self._forget(worker)

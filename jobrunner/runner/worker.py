@@ -6,7 +6,9 @@ import signal
 import socket
 import sys
 import traceback
-from typing import NoReturn
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NoReturn
 
 from jobrunner import execution, kernel
 from jobrunner.channel import Channel
@@ -23,17 +25,25 @@ CANNOT_EXECUTE = 127
 """Exit code of a worker that could not start its program, as in a shell."""
 
 
+WORKER_SIGNALS: dict[signal.Signals, Callable[[int, FrameType | None], object] | signal.Handlers] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGHUP: signal.SIG_DFL,
+}
+"""What a job finds set, whatever a module that the template imported has set; blocked in the template."""
+
+
 def worker_name(key: int) -> str:
     """The value of WORKER_VARIABLE: always as long as any other, so that it can be written over."""
     return f"{key:016d}"
 
 
-def run_worker(channel: int, stdout: int, stderr: int, template: int) -> NoReturn:
-    """Never returns: a worker must not fall back into the template's loop."""
+def run_worker(channel: int, stdout: int, stderr: int, template: int, first: list[Any]) -> NoReturn:
+    """Never returns: a worker must not fall back into the template's loop. `first`: its first message, if it came."""
     code = UNDELIVERED
     try:
         _settle(stdout, stderr, template)
-        code = _work(Channel(socket.socket(fileno=channel)))
+        code = _work(Channel(socket.socket(fileno=channel)), first)
     except ChannelClosed:
         pass  # nobody is left to be told
     except BaseException:  # a fault of ours, or of a job that broke the interpreter: into the job's own output
@@ -44,9 +54,8 @@ def run_worker(channel: int, stdout: int, stderr: int, template: int) -> NoRetur
 
 def _settle(stdout: int, stderr: int, template: int) -> None:
     os.setsid()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, WORKER_SIGNALS)
     if not kernel.die_with_parent(signal.SIGKILL, template):
         os._exit(UNDELIVERED)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -57,8 +66,8 @@ def _settle(stdout: int, stderr: int, template: int) -> None:
     output_router.rebind()
 
 
-def _work(channel: Channel) -> int:
-    verb, *facts = channel.receive()
+def _work(channel: Channel, first: list[Any]) -> int:
+    verb, *facts = first or channel.receive()
     if verb == "pool":
         thread_runner_process_main(channel, *facts)
         return 0
@@ -106,18 +115,13 @@ def _deliver(channel: Channel, outcome: Outcome) -> int:
 
 
 def _prepare(claimed: Claimed, policy: Policy) -> None:
-    os.environ.update(policy.env)
-    os.environ.update(_job_environment(claimed))
+    if policy.env:
+        os.environ.update(policy.env)
+    os.environ["JOBRUNNER_JOB"] = str(claimed.id)
+    os.environ["JOBRUNNER_CLAIM"] = str(claimed.claim)
+    os.environ["JOBRUNNER_ATTEMPT"] = str(claimed.attempt)
     if policy.cwd is not None:
         os.chdir(policy.cwd)
-
-
-def _job_environment(claimed: Claimed) -> dict[str, str]:
-    return {
-        "JOBRUNNER_JOB": str(claimed.id),
-        "JOBRUNNER_CLAIM": str(claimed.claim),
-        "JOBRUNNER_ATTEMPT": str(claimed.attempt),
-    }
 
 
 def _become_program(claimed: Claimed, policy: Policy, channel: Channel) -> int:

@@ -499,3 +499,7 @@ def enqueue_when_told(name: str) -> None:
 @app.task
 def wait(seconds: float) -> None:
     time.sleep(seconds)
+
+
+def variable(name: str) -> str | None:
+    return os.environ.get(name)

@@ -88,6 +88,33 @@ def test_a_job_has_the_folder_and_the_environment_that_were_asked_for(app: App, 
     assert job.log() == f"{folder}/here é\n {job.id} 1\n"
 
 
+@pytest.mark.parametrize("passed", [(), ("SHOP_*",), ("*",)])
+def test_a_command_sees_of_the_runners_environment_what_it_needs_and_what_it_was_given(
+    app: App, drain: Drain, monkeypatch: pytest.MonkeyPatch, passed: tuple[str, ...]
+) -> None:
+    for name, value in {"SHOP_KEY": "k", "DB_PASSWORD": "secret", "LC_TIME": "C", "TZ": "UTC"}.items():
+        monkeypatch.setenv(name, value)
+    command = app.enqueue_command("env", env={"COLOUR": "red"})
+    function = app.enqueue("tests.tasks:variable", {"name": "DB_PASSWORD"})
+    drain(pass_env=passed)
+    seen = dict(line.split("=", 1) for line in command.log().splitlines())
+    assert (seen["COLOUR"], seen["LC_TIME"], seen["TZ"], seen["JOBRUNNER_JOB"]) == ("red", "C", "UTC", str(command.id))
+    assert {"PATH", "JOBRUNNER_DB", "JOBRUNNER_RUNNER"} <= seen.keys()
+    assert ("SHOP_KEY" in seen) == (passed != ())
+    assert ("DB_PASSWORD" in seen) == ("*" in passed)
+    assert function.result() == "secret", "a function runs in the runner's own process"
+
+
+def test_a_command_that_is_drained_in_its_callers_process_has_a_clean_environment_too(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "secret")
+    command = app.enqueue_command("env", env={"COLOUR": "red"})
+    app.drain()
+    assert "COLOUR=red" in command.log()
+    assert "DB_PASSWORD" not in command.log()
+
+
 def test_an_argument_of_a_program_is_one_argument(app: App, drain: Drain) -> None:
     words = ["a b", "$HOME", "'", '"', "*", "", "-n", "é\n"]
     job = app.enqueue_command("printf", "<%s>", *words)

@@ -55,6 +55,10 @@ def run(
     imports: Annotated[
         list[str] | None, typer.Option("--import", metavar="MODULE", help="Import it once, before any job; repeat.")
     ] = None,
+    pass_env: Annotated[
+        list[str] | None,
+        typer.Option("--pass-env", metavar="NAME", help="A variable that commands see, too: 'AWS_*', '*'; repeat."),
+    ] = None,
     only: Annotated[
         list[str] | None,
         typer.Option("--only", metavar="PATTERN", help="Do nothing else: 'shop.*:*', command:gzip, 'shell:*'; repeat."),
@@ -91,6 +95,9 @@ def run(
     min_free: Annotated[
         str | None, typer.Option("--min-free", metavar="BYTES", help="Start no job with less disk free; else 16 MiB.")
     ] = None,
+    max_wal: Annotated[
+        str | None, typer.Option("--max-wal", metavar="BYTES", help="Name who keeps the log larger; else 256 MiB.")
+    ] = None,
     log_format: Annotated[
         str, typer.Option("--log-format", metavar="text|json", help="How to tell what happens.")
     ] = "text",
@@ -117,6 +124,7 @@ def run(
         "max_jobs": whole("--max-jobs", max_jobs),
         "max_idle": _seconds(max_idle),
         "imports": tuple(imports or ()),
+        "pass_env": tuple(pass_env or ()),
         "only": tuple(only or ()),
         "allow_root": allow_root,
         "app_dir": None if app_dir is None else Path(app_dir).absolute(),
@@ -124,6 +132,7 @@ def run(
         "kill_grace": _seconds(kill_grace),
         "output_limit": whole("--output-limit", output_limit),
         "min_free": whole("--min-free", min_free),
+        "max_wal": whole("--max-wal", max_wal),
         "takeover_after": _seconds(takeover_after),
         "keep": _seconds(keep),
     }

@@ -1,11 +1,10 @@
 """Doing what is due in the caller's own process, for tests: no template, no workers, no signals."""
 
 import json
-import os
 import subprocess
 from collections.abc import Sequence
 
-from jobrunner import broker, execution, orchestrator, ownership, state_backend
+from jobrunner import broker, environment, execution, orchestrator, ownership, state_backend
 from jobrunner.context import Current, enter, leave
 from jobrunner.database import Database
 from jobrunner.errors import InvocationNotFound, UsageError
@@ -70,13 +69,13 @@ def _do(database: Database, claimed: Claimed) -> Ended:
 
 
 def _run_program(database: Database, claimed: Claimed, policy: Policy) -> Ended:
+    found = environment.of_command((), policy.env)
     timeout = None if policy.timeout_ms is None else policy.timeout_ms / 1000
-    environment = {**os.environ, **policy.env}
     try:
         words = ["-c", claimed.task] if claimed.kind == "shell" else json.loads(claimed.args or "[]")
         program = "/bin/sh" if claimed.kind == "shell" else claimed.task
         done = subprocess.run(
-            [program, *words], capture_output=True, timeout=timeout, cwd=policy.cwd, env=environment, check=False
+            [program, *words], capture_output=True, timeout=timeout, cwd=policy.cwd, env=found, check=False
         )
     except subprocess.TimeoutExpired:
         return Ended(claimed, policy, None, None, "timeout")

@@ -24,7 +24,7 @@ from jobrunner.errors import ChannelClosed
 from jobrunner.execution import describe
 from jobrunner.runner import output_router
 from jobrunner.runner.stop_signals import wakeup_pipe
-from jobrunner.runner.worker import WORKER_SIGNALS, WORKER_VARIABLE, run_worker, worker_name
+from jobrunner.runner.worker import WORKER_SIGNALS, WORKER_VARIABLE, Born, run_worker, worker_name
 
 
 class Orders(NamedTuple):
@@ -33,6 +33,7 @@ class Orders(NamedTuple):
     channel: int
     app_dir: str
     imports: list[str]
+    pass_env: list[str]
 
 
 class Template:
@@ -119,7 +120,7 @@ class Template:
         self._channel.close()
         os.close(self._wakeup_read)
         os.close(self._wakeup_write)
-        run_worker(channel, stdout, stderr, template, first)
+        run_worker(Born(channel, stdout, stderr, template, first, self._orders.pass_env))
 
     def _signal(self, key: int, number: int) -> None:
         # Only processes that we have not reaped yet: their pids cannot have been given to others.

@@ -5,11 +5,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from jobrunner import channel
 from jobrunner.channel import Channel, Message
 from jobrunner.ownership import TOKEN_VARIABLE, kill_leftovers
+from jobrunner.runner.settings import RunSettings
 from jobrunner.runner.worker import WORKER_VARIABLE, worker_name
 
 _CODE = "from jobrunner.runner.template import main; main()"
@@ -22,9 +22,14 @@ class TemplateProcess:
     terminal's Ctrl-C does not reach it, and with no descriptor of ours but its end of the channel.
     """
 
-    def __init__(self, environment: dict[str, str], app_dir: Path, imports: tuple[str, ...]) -> None:
+    def __init__(self, environment: dict[str, str], conf: RunSettings) -> None:
         ours, theirs = channel.pair()
-        orders = {"channel": theirs.fileno(), "app_dir": str(app_dir), "imports": list(imports)}
+        orders = {
+            "channel": theirs.fileno(),
+            "app_dir": str(conf.app_dir),
+            "imports": conf.imports,
+            "pass_env": conf.pass_env,
+        }
         self._token = environment[TOKEN_VARIABLE]
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", _CODE, json.dumps(orders)],

@@ -69,7 +69,7 @@ class TemplateRunner(BaseRunner):
             raise JobRunnerError("the template process ended while it imported the task modules") from None
 
     def _start_template(self) -> None:
-        self._template = TemplateProcess(self.runner_args, self.conf.app_dir, self.conf.imports)
+        self._template = TemplateProcess(self.runner_args, self.conf)
         self._template_started = time.monotonic()
         self._hearing.listen(self._template.fileno(), lambda _: self._hear_template())
 

@@ -8,9 +8,9 @@ import sys
 import traceback
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-from jobrunner import execution, kernel
+from jobrunner import environment, execution, kernel
 from jobrunner.channel import Channel
 from jobrunner.context import Current, ProcessLink, enter_process
 from jobrunner.errors import ChannelClosed
@@ -38,12 +38,24 @@ def worker_name(key: int) -> str:
     return f"{key:016d}"
 
 
-def run_worker(channel: int, stdout: int, stderr: int, template: int, first: list[Any]) -> NoReturn:
-    """Never returns: a worker must not fall back into the template's loop. `first`: its first message, if it came."""
+class Born(NamedTuple):
+    """What a worker has from its template: three descriptors, its pid, and its first message if that came along."""
+
+    channel: int
+    stdout: int
+    stderr: int
+    template: int
+    first: list[Any]
+    pass_env: list[str]
+    """Patterns of variables that commands see, too."""
+
+
+def run_worker(born: Born) -> NoReturn:
+    """Never returns: a worker must not fall back into the template's loop."""
     code = UNDELIVERED
     try:
-        _settle(stdout, stderr, template)
-        code = _work(Channel(socket.socket(fileno=channel)), first)
+        _settle(born.stdout, born.stderr, born.template)
+        code = _work(Channel(socket.socket(fileno=born.channel)), born)
     except ChannelClosed:
         pass  # nobody is left to be told
     except BaseException:  # a fault of ours, or of a job that broke the interpreter: into the job's own output
@@ -66,8 +78,8 @@ def _settle(stdout: int, stderr: int, template: int) -> None:
     output_router.rebind()
 
 
-def _work(channel: Channel, first: list[Any]) -> int:
-    verb, *facts = first or channel.receive()
+def _work(channel: Channel, born: Born) -> int:
+    verb, *facts = born.first or channel.receive()
     if verb == "pool":
         thread_runner_process_main(channel, *facts)
         return 0
@@ -75,7 +87,7 @@ def _work(channel: Channel, first: list[Any]) -> int:
     policy = Policy.from_json(claimed.policy)
     if claimed.kind == "function":
         return run_invocation(claimed, policy, channel)
-    return _become_program(claimed, policy, channel)
+    return _become_program(claimed, policy, channel, born.pass_env)
 
 
 def run_invocation(claimed: Claimed, policy: Policy, channel: Channel) -> int:
@@ -86,6 +98,8 @@ def run_invocation(claimed: Claimed, policy: Policy, channel: Channel) -> int:
     before = None if module in sys.modules else kernel.open_descriptors()
     try:
         _prepare(claimed, policy)
+        if policy.env:
+            os.environ.update(policy.env)
         found = execution.find(claimed.task)
         args = execution.load_args(claimed.args or "{}")
     except BaseException as error:  # importing a user's module may raise anything
@@ -115,8 +129,6 @@ def _deliver(channel: Channel, outcome: Outcome) -> int:
 
 
 def _prepare(claimed: Claimed, policy: Policy) -> None:
-    if policy.env:
-        os.environ.update(policy.env)
     os.environ["JOBRUNNER_JOB"] = str(claimed.id)
     os.environ["JOBRUNNER_CLAIM"] = str(claimed.claim)
     os.environ["JOBRUNNER_ATTEMPT"] = str(claimed.attempt)
@@ -124,13 +136,13 @@ def _prepare(claimed: Claimed, policy: Policy) -> None:
         os.chdir(policy.cwd)
 
 
-def _become_program(claimed: Claimed, policy: Policy, channel: Channel) -> int:
+def _become_program(claimed: Claimed, policy: Policy, channel: Channel, pass_env: list[str]) -> int:
     try:
         _prepare(claimed, policy)
         words = ["/bin/sh", "-c", claimed.task] if claimed.kind == "shell" else [claimed.task, *_arguments(claimed)]
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)  # Python ignores the first two, which no program expects
-        os.execvp(words[0], words)
+        os.execvpe(words[0], words, environment.of_command(pass_env, policy.env))
     except (OSError, ValueError, TypeError) as error:
         channel.send("outcome", None, _cannot_start(claimed, policy, error))
         return CANNOT_EXECUTE

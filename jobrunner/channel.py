@@ -16,8 +16,9 @@ from collections.abc import Iterator, Sequence
 from jobrunner.errors import ChannelBroken, ChannelClosed, UsageError
 from jobrunner.models import Json
 
-MAX_MESSAGE = 16 << 20
-"""A longer message is no message of ours; results, the largest, are at most 1 MiB."""
+MAX_MESSAGE = 64 << 20
+"""A longer message is no message of ours; results, the largest, are at most 8 MiB, six times that where each character
+is written as an escape."""
 _LENGTH = struct.Struct("!I")
 _MANY = 1 << 18
 _ROOM_FOR_DESCRIPTORS = socket.CMSG_SPACE(32 * 4)

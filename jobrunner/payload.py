@@ -1,13 +1,17 @@
 """Arguments and results: plain JSON, within limits, or an error that says which one was passed."""
 
 import json
+import os
 import re
 
-from jobrunner.errors import NotSerializable
+from jobrunner.errors import NotSerializable, UsageError
 from jobrunner.models import Json
 
-MAX_BYTES = 1 << 20
-"""The largest arguments or result, in bytes of JSON."""
+VARIABLE = "JOBRUNNER_MAX_PAYLOAD"
+"""In the environment of who enqueues and of who runs: the largest arguments or result, in bytes of JSON."""
+DEFAULT_BYTES = 1 << 20
+MOST_BYTES = 8 << 20
+"""No limit can be larger: each is in memory several times, and in one message."""
 MAX_DEPTH = 100
 """The deepest nesting of lists and objects."""
 INLINE_BYTES = 1000
@@ -15,6 +19,16 @@ INLINE_BYTES = 1000
 POSITIONAL = "*"
 """The key of positional arguments beside named ones; no parameter can have this name."""
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def max_bytes() -> int:
+    """The limit that the environment sets, 1 MiB by default; UsageError where it is none."""
+    word = os.environ.get(VARIABLE, "")
+    if not word:
+        return DEFAULT_BYTES
+    if not (word.isascii() and word.isdigit() and DEFAULT_BYTES <= int(word[:20]) <= MOST_BYTES):
+        raise UsageError(f"{VARIABLE} is a number of bytes from {DEFAULT_BYTES:,} to {MOST_BYTES:,}, not {word!r}")
+    return int(word)
 
 
 def dump(value: object, what: str) -> str:
@@ -41,9 +55,9 @@ def check(text: str, size: int, what: str) -> None:
 
 
 def _check_size(size: int, what: str) -> None:
-    if size > MAX_BYTES:
+    if size > DEFAULT_BYTES and size > (limit := max_bytes()):
         raise NotSerializable(
-            f"the {what} are {size:,} bytes of JSON, and the limit is {MAX_BYTES:,}: "
+            f"the {what} are {size:,} bytes of JSON, and the limit is {limit:,} ({VARIABLE}): "
             "keep large data in a file and pass its name"
         )
 

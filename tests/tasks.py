@@ -421,7 +421,7 @@ def ask_in_vain(job: int, what: str) -> str:
         elif what == "surrogate":
             app.enqueue("a:b", label="\ud800")
         elif what == "too much":
-            send.enqueue_many({"user": n, "account": "x" * 1_000_000} for n in range(20))
+            send.enqueue_many({"user": n, "account": "x" * 1_000_000} for n in range(70))
         elif what == "key":
             app.enqueue("a:b", unique="k", if_exists="error")
     except JobRunnerError as error:

@@ -162,3 +162,30 @@ def test_what_is_sent_over_a_channel_is_json(app: App) -> None:
         channel.Channel(ours).send("verb", {"a": [1, None]})
         data = theirs.recv(1000)
     assert json.loads(data[data.index(b"[") :]) == ["verb", {"a": [1, None]}]
+
+
+@pytest.mark.parametrize("mode", RUNNERS)
+def test_the_limit_can_be_raised_by_who_enqueues_and_who_runs(
+    app: App, drain: Drain, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    large = "\xe9" * 1_500_000  # 3 MB, and six characters each where they are escaped
+    with pytest.raises(NotSerializable, match=r"the limit is 1,048,576 \(JOBRUNNER_MAX_PAYLOAD\)"):
+        app.enqueue("tests.security_tasks:same", {"value": large})
+    monkeypatch.setenv(payload.VARIABLE, str(4 << 20))
+    job = app.enqueue("tests.security_tasks:same", {"value": large})
+    drain(**slots(mode, 2))
+    assert job.result() == large
+    again = app.enqueue("tests.security_tasks:same", {"value": large})
+    monkeypatch.delenv(payload.VARIABLE)
+    drain(**slots(mode, 2))
+    with pytest.raises(InvocationFailed, match="the limit is 1,048,576"):
+        again.result()
+
+
+@pytest.mark.parametrize("word", ["1", "-5", "4MiB", "9" * 30])
+def test_a_limit_that_is_none_is_refused(cli: Cli, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    monkeypatch.setenv(payload.VARIABLE, word)
+    large = json.dumps({"task": "a:b", "args": {"k": "x" * 2_000_000}})
+    done = Cli(cli.folder)("enqueue", "--jsonl", "-", stdin=large)
+    assert done.returncode == 2
+    assert "JOBRUNNER_MAX_PAYLOAD is a number of bytes from 1,048,576 to 8,388,608" in done.stderr

@@ -120,11 +120,10 @@ def _json(name: str, value: str) -> Json:
 def _text_of(name: str, file: str) -> str:
     try:
         with open(file, "rb") as opened:
-            data = opened.read(payload.MAX_BYTES + 1)  # and not all: it may be a device without end
-        if len(data) > payload.MAX_BYTES:
-            raise UsageError(
-                f"{name}=@{file} is larger than the limit, {payload.MAX_BYTES:,} bytes: pass the file's name"
-            )
+            limit = payload.max_bytes()
+            data = opened.read(limit + 1)  # and not all: it may be a device without end
+        if len(data) > limit:
+            raise UsageError(f"{name}=@{file} is larger than the limit, {limit:,} bytes: pass the file's name")
         return data.decode()
     except OSError as error:
         raise UsageError(

@@ -11,6 +11,8 @@ from jobrunner.errors import CannotCreate, UsageError
 
 _OF_SQLITE = ("-wal", "-shm", "-journal")
 _BESIDE = (*_OF_SQLITE, "-runners")
+_NAME_MAX = 255
+_LONGEST = _NAME_MAX - len("-runners")
 
 
 def backup(path: Path, target: Path, *, replace: bool = False) -> int:
@@ -20,7 +22,7 @@ def backup(path: Path, target: Path, *, replace: bool = False) -> int:
     """
     check_file(path)
     _check_target(path, target, replace=replace)
-    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    unfinished = target.with_name(f".jobrunner-{secrets.token_hex(8)}")  # however long the name
     try:
         os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
         copy(path, unfinished)
@@ -36,6 +38,8 @@ def backup(path: Path, target: Path, *, replace: bool = False) -> int:
 def _check_target(path: Path, target: Path, *, replace: bool) -> None:
     if target.name.endswith(_BESIDE):
         raise UsageError(f"{target} has the name of a file that belongs to a database: a copy needs another name")
+    if len(os.fsencode(target.name)) > _LONGEST:
+        raise UsageError(f"{target} has too long a name: with -runners behind it, it must fit into {_NAME_MAX} bytes")
     _check_nothing_beside(target)
     try:
         facts = target.lstat()
@@ -69,8 +73,18 @@ def _put_in_place(unfinished: Path, target: Path, *, replace: bool) -> None:
     finally:
         os.close(descriptor)
     _check_nothing_beside(target)
-    if replace:
+    if replace or not _link(unfinished, target):
         unfinished.replace(target)
-    else:
-        os.link(unfinished, target)  # unlike a renaming, it fails where somebody else was faster
     sync_folder(target.parent)
+
+
+def _link(unfinished: Path, target: Path) -> bool:
+    """Unlike a renaming, this fails where somebody else was faster; without hard links, take the name: False."""
+    try:
+        os.link(unfinished, target)
+    except FileExistsError:
+        raise
+    except OSError:  # FAT has none
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        return False
+    return True

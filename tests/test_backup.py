@@ -1,7 +1,9 @@
 """A copy of the database, made while others work with it."""
 
 import os
+import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -141,3 +143,35 @@ def test_a_copy_that_is_told_to_stop_leaves_nothing(cli: Cli, folder: Path, path
     assert working.returncode in {143, 0}
     assert list(folder.glob(".copy*")) == []
     assert (folder / "copy.db").exists() == (working.returncode == 0)
+
+
+def test_a_name_may_be_as_long_as_names_can_be(cli: Cli, folder: Path) -> None:
+    cli.enqueue("--", "true")
+    name = "b" * 247
+    cli.ok("backup", name)
+    assert rows(folder / name, "SELECT count(*) FROM jr_invocation") == [(1,)]
+    done = cli("backup", "b" * 248)
+    assert (done.returncode, "has too long a name" in done.stderr) == (2, True), done
+
+
+def test_a_copy_can_be_made_where_there_are_no_hard_links(cli: Cli, folder: Path) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("strace is missing on this machine (apt install strace)")
+    cli.enqueue("--", "true")
+    without = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=link,linkat",
+        "-e",
+        "inject=link,linkat:error=EPERM",
+    ]
+    backup = [*without, *cli.command("backup", "copy.db")]
+    done = [subprocess.run(backup, cwd=folder, env=cli.environment, capture_output=True, check=False) for _ in range(2)]
+    assert [one.returncode for one in done] == [0, 2], done
+    assert b"is there already" in done[1].stderr
+    assert rows(folder / "copy.db", "SELECT count(*) FROM jr_invocation") == [(1,)]
+    assert not [one for one in folder.iterdir() if one.name.startswith(".jobrunner")]

@@ -11,7 +11,7 @@ from jobrunner.database import Database
 from jobrunner.models import Outcome, Request, RunnerId
 from jobrunner.orchestrator import Ended, record
 from jobrunner.policy import Policy
-from jobrunner.prune import Rule, prune
+from jobrunner.prune import FINAL, Pace, Rule, prune
 from jobrunner.times import now_ms
 from tests import tasks
 from tests.cli_helpers import Cli
@@ -183,3 +183,15 @@ def test_one_that_was_retried_and_ended_again_since_it_was_looked_at_stays(datab
     ids, statuses = json.dumps(looked_at), json.dumps(["success"])
     assert database.query("forget_jobs", ids=ids, before=before, statuses=statuses) == [(3,)]
     assert left(path) == [1, 2, 4]
+
+
+def test_what_is_forgotten_at_once_is_what_holds_the_write_lock_for_a_moment(database: Database) -> None:
+    pace = Pace()
+    assert pace.forget(database, [99], None, FINAL) == 0
+    for _ in range(60):
+        pace.learn(0.0001)
+    assert pace.at_once == Pace.MOST
+    pace.learn(1.0)
+    assert (pace.at_once, pace.rest) == (1, Pace.OTHERS * 1.0)
+    pace.learn(0.0001)
+    assert pace.at_once > 1

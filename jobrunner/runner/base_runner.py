@@ -177,6 +177,7 @@ class BaseRunner(Placing):
         yield self._intake.next_moment
         yield self._waiting.next_moment
         yield self._ending.next_moment
+        yield self._housekeeping.next_moment
 
     def _heed_signals(self) -> None:
         if self._shutdown.is_new():

@@ -3,9 +3,9 @@
 import time
 
 from jobrunner.database import Database
-from jobrunner.prune import AT_ONCE, prune_some
+from jobrunner.prune import Pace, prune_some
 
-_BETWEEN_BATCHES = 1.0
+_BETWEEN_BATCHES = 0.02
 _BETWEEN_LOOKS = 60.0
 """Seconds until it looks again after there was nothing more; a look writes nothing."""
 
@@ -16,11 +16,17 @@ class Housekeeping:
     def __init__(self, database: Database, keep: float | None) -> None:
         self._database = database
         self._keep = keep
-        self._not_before = time.monotonic() + _BETWEEN_BATCHES
+        self._not_before = time.monotonic() + 1.0
+        self._pace = Pace()
+
+    @property
+    def next_moment(self) -> float | None:
+        """When it will look again, on the monotonic clock."""
+        return None if self._keep is None else self._not_before
 
     def tidy(self) -> None:
         """Forget a few, where it is time."""
         if self._keep is not None and time.monotonic() >= self._not_before:
-            forgotten = prune_some(self._database, round(1000 * self._keep))
-            pause = _BETWEEN_BATCHES if forgotten == AT_ONCE else _BETWEEN_LOOKS
+            may_be_more = prune_some(self._database, round(1000 * self._keep), self._pace)
+            pause = max(_BETWEEN_BATCHES, self._pace.rest) if may_be_more else _BETWEEN_LOOKS
             self._not_before = time.monotonic() + pause

@@ -24,6 +24,7 @@ from jobrunner.policy import Policy
 SECTOR = 512
 STEPS = 60
 BATCH = 7
+MOST_JOBS = 50_000
 RUNNER = RunnerId(1)
 
 
@@ -78,9 +79,9 @@ class RecordedFile(apsw.VFSFile):
         super().xSync(flags)
 
 
-def work(path: Path, dice: random.Random, events: list[Event], *, relaxed: bool) -> None:
+def work(path: Path, dice: random.Random, events: list[Event], *, relaxed: bool, checkpoint_pages: int = 30) -> None:
     """Enqueue, claim and record, by the package's own functions; the log is copied into the database often."""
-    with Database(path, create=True, relaxed=relaxed, checkpoint_pages=30) as database:
+    with Database(path, create=True, relaxed=relaxed, checkpoint_pages=checkpoint_pages) as database:
         for _ in range(STEPS):
             chance = dice.random()
             if chance < 0.4:
@@ -155,7 +156,9 @@ def examine(folder: Path, told: Sequence[Event]) -> list[str]:
     try:
         with Database(path) as database:
             checked = database.query("quick_check")
-            jobs = {one: status for one, status, *_ in database.query("states", ids=json.dumps(list(range(1, 2000))))}
+            jobs = {
+                one: status for one, status, *_ in database.query("states", ids=json.dumps(list(range(1, MOST_JOBS))))
+            }
             tasks = [database.query("job", id=one)[0][3] for one in jobs]
     except JobRunnerError as error:
         return [f"it cannot be opened: {error}"]

@@ -39,15 +39,7 @@ def test_a_claim_looks_at_no_row_but_those_that_may_be_claimed(
         (mine,) = broker.enqueue(database, [Request("a:b")])
         connection = apsw.Connection(str(path))
         try:
-            for name in (
-                "claim",
-                "next_due",
-                "counts",
-                "queues_with_pending",
-                "has_pending",
-                "expire_due",
-                "promote_due",
-            ):
+            for name in HOT:
                 text = "EXPLAIN QUERY PLAN " + sql.queries()[name]
                 plan = [row[3] for row in connection.execute(text, _anything())]
                 assert not [step for step in plan if step == "SCAN jr_invocation"], (name, plan)

@@ -1,10 +1,11 @@
 """A real filesystem that is shut down in the middle of work: ext4 in a file, its journal not written out.
 
-Run as a program: SEED ROUNDS full|relaxed|liar FOLDER, as root; prints what was found as JSON. A liar commits
-relaxed and tells as if it had not: it must be found out. With `work` in the place of SEED it is the one that works, and tells line by line what it was told, and when.
+Run as a program: SEED ROUNDS full|relaxed|liar FOLDER, as root; prints what was found as JSON. A liar commits relaxed
+and tells as if it had not: it must be found out. With `work` in the place of SEED it is the one that works, and tells
+line by line what it was told, and when.
 
 What is told after the cut does not count: a sync that the kernel was in then may end as if it had been done (the
-transaction that it waits for is gone, and taken for committed), where a machine without power would tell nobody anything.
+transaction that it waits for is gone, and taken for committed); a machine without power would tell nobody anything.
 """
 
 import fcntl

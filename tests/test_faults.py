@@ -1,6 +1,10 @@
 """Many rows: finished, delayed, blocked, waiting; and a reader that is stuck."""
 
 import json
+import random
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import apsw
@@ -10,9 +14,10 @@ from jobrunner import App, Status, broker, sql, state_backend
 from jobrunner.database import Database
 from jobrunner.models import Request, RunnerId
 from tests.cli_helpers import Cli
-from tests.conftest import StartRunner
+from tests.conftest import Say, StartRunner
 from tests.helpers.cgroups import group_of_processes
 from tests.helpers.files import rows
+from tests.helpers.processes import environment
 from tests.helpers.waiting import until
 
 HOT = ("claim", "next_due", "counts", "queues_with_pending", "has_pending", "expire_due", "promote_due")
@@ -88,3 +93,41 @@ def test_where_no_process_can_be_forked_jobs_wait_without_spending_an_attempt(
         assert job.result(timeout=60) == 16
         assert (job.details.attempts, job.details.claim > 1) == (1, True)
         running.stop()
+
+
+ENQUEUER = """
+import sys
+from jobrunner import App
+from tests.tasks import square
+square = App(sys.argv[1]).task(square)
+while True:
+    jobs = square.enqueue_many({"n": n} for n in range(1000))
+    sys.stdout.write(f"{jobs[0].id} {jobs[-1].id}\\n")
+    sys.stdout.flush()
+"""
+
+
+@pytest.mark.parametrize(
+    "times",
+    [pytest.param(6, id="short"), pytest.param(50, id="long", marks=[pytest.mark.long, pytest.mark.timeout(300)])],
+)
+def test_an_enqueuer_that_is_killed_leaves_whole_batches_and_all_that_it_told_of(
+    path: Path, folder: Path, say: Say, times: int
+) -> None:
+    told = count = 0
+    for attempt in range(times):
+        enqueuer = subprocess.Popen(
+            [sys.executable, "-c", ENQUEUER, path], env=environment(folder), stdout=subprocess.PIPE, text=True
+        )
+        assert enqueuer.stdout is not None
+        first = enqueuer.stdout.readline()
+        time.sleep(random.Random(attempt).uniform(0.0, 0.15))
+        enqueuer.kill()
+        for line in [first, *enqueuer.communicate()[0].splitlines(keepends=True)]:
+            if line.endswith("\n"):
+                ends = [int(word) for word in line.split()]
+                assert rows(path, "SELECT count(*) FROM jr_invocation WHERE id BETWEEN ? AND ?", *ends) == [(1000,)]
+                told += 1000
+        ((count,),) = rows(path, "SELECT count(*) FROM jr_invocation")
+        assert count % 1000 == 0
+    say(f"killed {times} times: {told} were told of, {count} are there")

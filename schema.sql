@@ -114,6 +114,7 @@ CREATE TABLE jr_invocation (
     label       TEXT,                                -- free text for people
     unique_key  TEXT,                                -- at most one unfinished invocation a key
     parent      INTEGER,                             -- the invocation that enqueued this one
+    schedule    TEXT,                                -- the name of the schedule that enqueued it
     created_at  INTEGER NOT NULL DEFAULT (CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)),
     run_at      INTEGER,                             -- not before
     expires_at  INTEGER,                             -- never started by then: expired
@@ -172,6 +173,7 @@ CREATE UNIQUE INDEX jr_unique_key ON jr_invocation(unique_key)
 CREATE INDEX jr_finished   ON jr_invocation(finished_at)              WHERE finished_at IS NOT NULL;
 CREATE INDEX jr_unhappy    ON jr_invocation(status, id)
     WHERE status = 'failed' OR status = 'cancelled' OR status = 'expired';
+CREATE INDEX jr_of_schedule ON jr_invocation(schedule) WHERE schedule IS NOT NULL AND finished_at IS NULL;
 CREATE INDEX jr_children   ON jr_invocation(parent)                   WHERE parent IS NOT NULL;
 
 -- Who waits for whom: a paused invocation and one that it awaits. Gone when the waiter goes on.
@@ -182,6 +184,52 @@ CREATE TABLE jr_edge (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX jr_edge_awaited ON jr_edge(awaited);
+
+-- Schedules ---------------------------------------------------------------------------------------
+-- The runner whose turn comes first after `next_at` enqueues the job, writes the instant down and moves `next_at` on, all in one
+-- transaction: however many runners there are, each instant fires at most once, and nobody leads.
+
+CREATE TABLE jr_schedule (
+    name        TEXT    PRIMARY KEY CONSTRAINT "a schedule has a name" CHECK (name <> ''),
+    spec        TEXT    NOT NULL,              -- a cron expression of 5 or 6 fields, or every 90s
+    zone        TEXT    NOT NULL,              -- IANA name, as Europe/Berlin
+    overlap     TEXT    NOT NULL DEFAULT 'skip'
+        CONSTRAINT "overlap is skip, queue, allow or replace" CHECK (overlap IN ('skip', 'queue', 'allow', 'replace')),
+    missed      TEXT    NOT NULL DEFAULT 'one' CONSTRAINT "missed is none, one or all" CHECK (missed IN ('none', 'one', 'all')),
+    missed_age  INTEGER,                       -- milliseconds: what is older is left out even with all
+    jitter      INTEGER NOT NULL DEFAULT 0,    -- milliseconds: each run starts up to so much later
+    until       INTEGER,                       -- no instant after that
+    kind        TEXT    NOT NULL DEFAULT 'function',
+    task        TEXT    NOT NULL,
+    args        TEXT    NOT NULL CONSTRAINT "the args of a schedule must be JSON" CHECK (json_valid(args)),
+    queue       TEXT    NOT NULL DEFAULT 'default',
+    priority    INTEGER NOT NULL DEFAULT 0,
+    label       TEXT,
+    policy      TEXT,
+    limit_key   TEXT,
+    limit_size  INTEGER,
+    limit_drop  INTEGER NOT NULL DEFAULT 0,
+    source      TEXT    NOT NULL CONSTRAINT "a schedule comes from code or from a command" CHECK (source IN ('code', 'command')),
+    created_at  INTEGER NOT NULL,              -- intervals are counted from here
+    next_at     INTEGER,                       -- the next instant; NULL: none comes any more, or it does not fire
+    last_at     INTEGER,                       -- the last instant that fired
+    paused      INTEGER NOT NULL DEFAULT 0,
+    paused_until INTEGER,                      -- as it was said; NULL: until it is resumed
+    vanished_at INTEGER                        -- since when the code does not declare it any more: it does not fire
+) STRICT;
+
+CREATE INDEX jr_schedule_due ON jr_schedule(next_at) WHERE next_at IS NOT NULL;
+
+-- What became of each instant: a job, or why there is none. `more` instants before it were left out for the same reason.
+CREATE TABLE jr_fire (
+    schedule   TEXT    NOT NULL REFERENCES jr_schedule(name) ON DELETE CASCADE,
+    instant    INTEGER NOT NULL,
+    at         INTEGER NOT NULL,
+    invocation INTEGER,
+    reason     TEXT,
+    more       INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (schedule, instant)
+) STRICT, WITHOUT ROWID;
 
 -- Payloads ----------------------------------------------------------------------------------------
 
@@ -284,7 +332,7 @@ END;
 CREATE VIEW jobs AS
 SELECT i.id, i.task, coalesce(i.args, (SELECT value FROM jr_argument WHERE invocation = i.id)) AS args,
        i.status, i.queue, i.priority, i.attempt AS attempts, i.label,
-       NULL AS batch, NULL AS schedule, i.parent,
+       NULL AS batch, i.schedule, i.parent,
        strftime('%Y-%m-%dT%H:%M:%fZ', i.created_at / 1000.0, 'unixepoch') AS created_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', i.run_at / 1000.0, 'unixepoch') AS run_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', i.started_at / 1000.0, 'unixepoch') AS started_at,
@@ -419,6 +467,22 @@ SELECT r.id, r.mode, r.slots, r.queues, r.host, r.pid,
        strftime('%Y-%m-%dT%H:%M:%fZ', r.stopped_at / 1000.0, 'unixepoch') AS stopped_at,
        r.stop_reason, r.stale
   FROM jr_runner AS r;
+
+CREATE VIEW schedules AS
+SELECT name, spec, zone,
+       strftime('%Y-%m-%dT%H:%M:%fZ', next_at / 1000.0, 'unixepoch') AS next_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', last_at / 1000.0, 'unixepoch') AS last_at,
+       paused OR coalesce(paused_until > CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER), 0) AS paused,
+       task, args, overlap, missed, source,
+       strftime('%Y-%m-%dT%H:%M:%fZ', vanished_at / 1000.0, 'unixepoch') AS vanished_at
+  FROM jr_schedule;
+
+-- What became of each instant of a schedule.
+CREATE VIEW fires AS
+SELECT schedule, strftime('%Y-%m-%dT%H:%M:%fZ', instant / 1000.0, 'unixepoch') AS instant,
+       strftime('%Y-%m-%dT%H:%M:%fZ', at / 1000.0, 'unixepoch') AS at, invocation AS job, reason, more
+  FROM jr_fire
+ ORDER BY schedule, jr_fire.instant;
 
 CREATE VIEW failures AS
 SELECT j.id, j.task, j.args, j.queue, j.label, j.attempts, j.finished_at, j.error

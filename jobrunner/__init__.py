@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from jobrunner.invocation import Invocation
     from jobrunner.policy import Retry
     from jobrunner.status import Status
+    from jobrunner.timing import cron, every
 
 __all__ = [
     "App",
@@ -41,10 +42,20 @@ __all__ = [
     "UsageError",
     "WaitTimeout",
     "__version__",
+    "cron",
     "current",
+    "every",
 ]
 
-_HOMES = {"App": "app", "Invocation": "invocation", "Retry": "policy", "Status": "status", "current": "context"}
+_HOMES = {
+    "App": "app",
+    "Invocation": "invocation",
+    "Retry": "policy",
+    "Status": "status",
+    "cron": "timing",
+    "current": "context",
+    "every": "timing",
+}
 
 if not TYPE_CHECKING:
 

@@ -4,21 +4,29 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
-from jobrunner import payload
+from jobrunner import declarations, payload
 from jobrunner.channel_client import ChannelClient
 from jobrunner.client import Client
 from jobrunner.context import find_current
+from jobrunner.declarations import Declaration
 from jobrunner.errors import UsageError
 from jobrunner.inline_client import InlineClient
 from jobrunner.invocation import AnyInvocation, Invocation
 from jobrunner.location import find_database
-from jobrunner.models import Json, Kind
+from jobrunner.models import Json, Kind, Overlap
 from jobrunner.options import Options, OptionWords
+from jobrunner.plans import plan_of
 from jobrunner.status import Status
 from jobrunner.task import Task
+from jobrunner.times import Duration
+from jobrunner.timing import Timing
+
+if TYPE_CHECKING:
+    from jobrunner.schedule_book import Schedules
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -108,6 +116,49 @@ class App:
         """Make a task of a function: `@app.task`, or `@app.task(queue="mail", retry=3)` with words of `Options`."""
         decorator = Decorator(Options().but(**options), self._get_client)
         return decorator(*function) if function else decorator
+
+    def schedule(
+        self,
+        timing: Timing,
+        /,
+        *,
+        name: str | None = None,
+        args: Json = None,
+        overlap: Overlap = "skip",
+        missed: str = "one",
+        jitter: Duration | None = None,
+        until: str | datetime | None = None,
+    ) -> Callable[[Callable[P, R]], Task[P, Any, R]]:
+        """Have a function or task enqueued when its time comes: `@app.schedule(cron("0 3 * * *", tz="Europe/Berlin"))`.
+
+        While an earlier run is not finished, `overlap` is to skip (that instant is left out), queue (it waits), allow,
+        or replace (the earlier one is cancelled). Of the instants at which no runner was there, `missed` none, one (the
+        last stands for all) or all come later; `all:6h` leaves out what is older. Each run starts up to `jitter` later.
+        A runner that imports the module writes the schedule down, and so does `app.schedules.sync()`.
+        """
+
+        def declare(function: Callable[P, R]) -> Task[P, Any, R]:
+            task = function if isinstance(function, Task) else Task(function, Options(), self._get_client)
+            plan = plan_of(
+                name or task.name.rpartition(":")[2],
+                timing,
+                task.scheduled(args or {}),
+                overlap=overlap,
+                missed=missed,
+                jitter=jitter,
+                until=until,
+            )
+            declarations.note(Declaration(lambda: self.path, plan))
+            return task
+
+        return declare
+
+    @property
+    def schedules(self) -> "Schedules":
+        """The schedules of the database, to look at, pause, run and remove."""
+        from jobrunner.schedule_book import Schedules  # opens the database, which no worker does
+
+        return Schedules(lambda: self.path, self._get_client)
 
     # Jobs
 

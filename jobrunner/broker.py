@@ -105,9 +105,9 @@ def argument(database: Database, invocation_id: InvocationId) -> str:
     return str(row[0])
 
 
-def next_due(database: Database) -> int | None:
+def next_due(database: Database, *, schedules: bool = True) -> int | None:
     """The next moment at which the clock alone changes something, in milliseconds since 1970."""
-    moments = [moment for moment in database.query("next_due")[0] if moment is not None]
+    moments = [moment for moment in database.query("next_due", schedules=schedules)[0] if moment is not None]
     return min(moments, default=None)
 
 

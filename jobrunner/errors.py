@@ -107,6 +107,16 @@ def _step(one: int, following: int, limit: str | None) -> str:
     return f"{one} needs a place of {limit!r} that {following} has"
 
 
+class ScheduleNotFound(JobRunnerError, LookupError):
+    """No schedule has this name."""
+
+    exit_code = 4
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no schedule {name!r}: `jobrunner schedule list` shows them")
+        self.name = name
+
+
 class RunnerNotFound(JobRunnerError, LookupError):
     """No runner has this number."""
 

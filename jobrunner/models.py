@@ -12,6 +12,9 @@ Json = Any
 Kind = Literal["function", "command", "shell"]
 OverLimit = Literal["block", "drop"]
 IfExists = Literal["skip", "replace", "error"]
+Overlap = Literal["skip", "queue", "allow", "replace"]
+Missed = Literal["none", "one", "all"]
+Source = Literal["code", "command"]
 StopReason = Literal["timeout", "cancel", "shutdown", "not_started", "neighbour"]
 
 UNDELIVERED = 76
@@ -37,6 +40,7 @@ class Request(NamedTuple):
     limit_key: str | None = None
     limit_size: int | None = None
     limit_drop: bool = False
+    schedule: str | None = None
 
 
 class Enqueued(NamedTuple):
@@ -119,6 +123,7 @@ class Job(NamedTuple):
     reason: str | None
     error_type: str | None
     error_message: str | None
+    schedule: str | None = None
 
 
 class State(NamedTuple):
@@ -178,6 +183,53 @@ class Progress(NamedTuple):
     fraction: float | None
     message: str | None
     at: int
+
+
+class Plan(NamedTuple):
+    """A schedule as somebody wants it: when, and what. Durations are milliseconds."""
+
+    name: str
+    spec: str
+    zone: str
+    task: str
+    kind: Kind = "function"
+    args: str = "{}"
+    overlap: Overlap = "skip"
+    missed: Missed = "one"
+    missed_age: int | None = None
+    jitter: int = 0
+    until: int | None = None
+    queue: str = "default"
+    priority: int = 0
+    label: str | None = None
+    policy: str | None = None
+    limit_key: str | None = None
+    limit_size: int | None = None
+    limit_drop: bool = False
+
+
+class Schedule(NamedTuple):
+    """A schedule as the database has it: its plan, and where it stands."""
+
+    plan: Plan
+    source: Source
+    created_at: int
+    next_at: int | None
+    last_at: int | None
+    paused: bool
+    paused_until: int | None
+    vanished_at: int | None
+
+
+class Fire(NamedTuple):
+    """What became of an instant of a schedule: a job, or why there is none; `more` before it were left out, too."""
+
+    schedule: str
+    instant: int
+    at: int
+    invocation: InvocationId | None
+    reason: str | None
+    more: int
 
 
 class Process(NamedTuple):

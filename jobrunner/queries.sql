@@ -10,10 +10,10 @@ SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version 
 -- The parameters are the fields of a Request in their order, then the present; ?9 says what becomes of a key that is
 -- held, and is not kept. Arguments above about 1 kB go into a table of their own.
 INSERT INTO jr_invocation(task, kind, args, queue, priority, run_at, expires_at, unique_key, label, policy, hold,
-                          parent, limit_key, limit_size, limit_drop, created_at, status, reason)
+                          parent, limit_key, limit_size, limit_drop, schedule, created_at, status, reason)
 VALUES (?1, ?2, CASE WHEN length(?3) <= 1000 THEN ?3 END, ?4, ?5, ?6, ?7, ?8, ?10, ?11, ?12,
-        ?13, ?14, ?15, ?16, ?17,
-        CASE WHEN ?12 THEN 'blocked' WHEN ?6 > ?17 THEN 'scheduled' ELSE 'pending' END, CASE WHEN ?12 THEN 'held' END);
+        ?13, ?14, ?15, ?16, ?17, ?18,
+        CASE WHEN ?12 THEN 'blocked' WHEN ?6 > ?18 THEN 'scheduled' ELSE 'pending' END, CASE WHEN ?12 THEN 'held' END);
 
 -- name: last_id
 -- Inside a write transaction new rows get the numbers that follow it, one by one.
@@ -96,11 +96,12 @@ UPDATE jr_invocation SET status = 'pending', changed_at = :now, reason = NULL
 RETURNING id;
 
 -- name: next_due
--- The two next moments at which the clock alone changes a status.
+-- The next moments at which the clock alone changes a status, or fires a schedule.
 SELECT (SELECT min(run_at) FROM jr_invocation WHERE status = 'scheduled'),
        (SELECT min(expires_at) FROM jr_invocation
          WHERE expires_at IS NOT NULL AND claim = 0
-           AND (status = 'pending' OR status = 'scheduled' OR status = 'blocked'));
+           AND (status = 'pending' OR status = 'scheduled' OR status = 'blocked')),
+       (SELECT min(next_at) FROM jr_schedule WHERE next_at IS NOT NULL AND :schedules);
 
 -- name: promote_due
 UPDATE jr_invocation SET status = 'pending', changed_at = :now, reason = NULL
@@ -358,7 +359,7 @@ SELECT id, claim, attempt, crashes, kind, task, NULL, policy, queue, priority, s
 SELECT i.id, i.status, i.kind, i.task, coalesce(i.args, (SELECT value FROM jr_argument WHERE invocation = i.id)),
        i.queue, i.priority, i.label, i.unique_key, i.parent, i.policy, i.attempt, i.crashes, i.claim, i.runner,
        i.created_at, i.run_at, i.expires_at, i.started_at, i.finished_at, i.cancel_at, i.reason,
-       a.error_type, a.error_message
+       a.error_type, a.error_message, i.schedule
   FROM jr_invocation AS i
   LEFT JOIN jr_attempt AS a
     ON a.invocation = i.id
@@ -465,10 +466,65 @@ SELECT i.id
    AND (:until IS NULL OR i.created_at < :until)
    AND (:before IS NULL OR i.id < :before)
    AND (:parent IS NULL OR i.parent = :parent)
+   AND (:schedule IS NULL OR i.schedule = :schedule)
    AND (:error IS NULL OR EXISTS (SELECT 1 FROM jr_attempt AS a WHERE a.invocation = i.id
                                      AND instr(a.error_type || ': ' || a.error_message, :error)))
    AND (:text IS NULL OR instr(i.task, :text) OR instr(i.label, :text) OR instr(i.args, :text))
  ORDER BY i.id DESC LIMIT :limit;
+
+-- Schedules ---------------------------------------------------------------------------------------
+
+-- name: put_schedule
+-- The fields of a Plan in their order, then its source, the present, and its next instant.
+INSERT INTO jr_schedule(name, spec, zone, task, kind, args, overlap, missed, missed_age, jitter, until, queue, priority, label,
+                        policy, limit_key, limit_size, limit_drop, source, created_at, next_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)
+    ON CONFLICT (name) DO UPDATE
+   SET spec = ?2, zone = ?3, task = ?4, kind = ?5, args = ?6, overlap = ?7, missed = ?8, missed_age = ?9, jitter = ?10,
+       until = ?11, queue = ?12, priority = ?13, label = ?14, policy = ?15, limit_key = ?16, limit_size = ?17,
+       limit_drop = ?18, source = ?19, next_at = ?21, vanished_at = NULL;
+
+-- name: schedules
+-- :schedule is NULL for all.
+SELECT name, spec, zone, task, kind, args, overlap, missed, missed_age, jitter, until, queue, priority, label,
+       policy, limit_key, limit_size, limit_drop, source, created_at, next_at, last_at, paused, paused_until, vanished_at
+  FROM jr_schedule WHERE :schedule IS NULL OR name = :schedule ORDER BY name;
+
+-- name: due_schedules
+SELECT name FROM jr_schedule WHERE next_at <= :now ORDER BY next_at LIMIT :limit;
+
+-- name: put_fire
+-- No row comes back where the instant has been decided before.
+INSERT INTO jr_fire(schedule, instant, at, reason, more) VALUES (:schedule, :instant, :now, :reason, :more)
+    ON CONFLICT (schedule, instant) DO NOTHING RETURNING instant;
+
+-- name: fire_is_job
+UPDATE jr_fire SET invocation = :id WHERE schedule = :schedule AND instant = :instant;
+
+-- name: move_schedule
+UPDATE jr_schedule SET next_at = :next_at, last_at = coalesce(:last_at, last_at) WHERE name = :schedule;
+
+-- name: pause_schedule
+UPDATE jr_schedule SET paused = :paused, paused_until = :until, next_at = :next_at WHERE name = :schedule;
+
+-- name: vanish_schedule
+UPDATE jr_schedule SET vanished_at = :now, next_at = NULL WHERE name = :schedule;
+
+-- name: remove_schedule
+DELETE FROM jr_schedule WHERE name = :schedule RETURNING name;
+
+-- name: runs_of_schedule
+SELECT id FROM jr_invocation WHERE schedule = :schedule AND schedule IS NOT NULL AND finished_at IS NULL ORDER BY id;
+
+-- name: fires
+SELECT schedule, instant, at, invocation, reason, more FROM jr_fire
+ WHERE schedule = :schedule ORDER BY instant DESC LIMIT :limit;
+
+-- name: forget_fires
+-- The last of each schedule stays.
+DELETE FROM jr_fire
+ WHERE instant < :before AND at < :before
+   AND instant < (SELECT last_at FROM jr_schedule WHERE name = jr_fire.schedule);
 
 -- Forgetting --------------------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ class Filter(NamedTuple):
     since: int | None = None
     until: int | None = None
     parent: int | None = None
+    schedule: str | None = None
     error: str | None = None
     text: str | None = None
     before: int | None = None

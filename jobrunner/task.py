@@ -55,6 +55,10 @@ class Task(Enqueuer[P, R], Generic[P, R, C]):
         self.declared = options.policy().to_json()
         """What a runner must know where the invocation itself does not say it."""
 
+    def scheduled(self, args: Mapping[str, Any]) -> Request:
+        """What a schedule enqueues: a call with these arguments; TypeError where they do not fit the function."""
+        return self._request((), args)
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
         """Run it here and now."""
         return cast(C, self.function(*args, **kwargs))

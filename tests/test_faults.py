@@ -59,7 +59,7 @@ def test_a_claim_looks_at_no_row_but_those_that_may_be_claimed(
 
 
 def _anything() -> dict[str, str | int]:
-    names = ("runner", "now", "limit", "least_waiters")
+    names = ("runner", "now", "limit", "least_waiters", "schedules")
     return {**dict.fromkeys(names, 1), "queues": json.dumps(["default"])}
 
 

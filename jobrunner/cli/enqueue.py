@@ -170,11 +170,12 @@ def _said(params: dict[str, Any]) -> dict[str, Json]:
     """The fields that were said, as a --jsonl line would say them."""
     said = {name: params["in_" if name == "in" else name] for name in fields.NAMES}
     said |= {name: whole(f"--{name}", said[name]) for name in ("priority", "retries")}
-    said["env"] = dict(_variable(word) for word in params["env"])
+    said["env"] = dict(variable(word) for word in params["env"])
     return {name: value for name, value in said.items() if value not in (None, False, {})}
 
 
-def _variable(word: str) -> tuple[str, str]:
+def variable(word: str) -> tuple[str, str]:
+    """NAME=VALUE of --env."""
     name, equals, value = word.partition("=")
     if not equals or not name.isidentifier():
         raise UsageError(f"--env wants NAME=VALUE, as in --env LANG=C, not {word!r}")

@@ -26,6 +26,7 @@ def facts(job: Job) -> dict[str, Json]:
         "label": job.label,
         "key": job.unique_key,
         "parent": job.parent,
+        "schedule": job.schedule,
         "policy": parsed(job.policy),
         "attempts": job.attempts,
         "crashes": job.crashes,

@@ -30,7 +30,7 @@ def list_jobs(
     \b
     jobrunner list status:failed,expired queue:mail since:1h
     jobrunner list error:Timeout task:send until:2030-01-31
-    jobrunner list label:nightly parent:7 some text
+    jobrunner list schedule:nightly parent:7 some text
 
     A word without a key is looked for in task, label and arguments. Piped output has a line a job, tab-separated
     and never cut: id, status, queue, task, args, label, attempts, created, started, finished, error.

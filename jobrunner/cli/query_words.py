@@ -9,7 +9,7 @@ from jobrunner.state_backend import Filter
 from jobrunner.status import Status
 from jobrunner.times import duration_ms, instant_ms, now_ms
 
-KEYS = ("status", "queue", "task", "label", "since", "until", "parent", "error")
+KEYS = ("status", "queue", "task", "label", "since", "until", "parent", "schedule", "error")
 
 
 def read(words: Sequence[str]) -> Filter:
@@ -32,6 +32,7 @@ def read(words: Sequence[str]) -> Filter:
         since=_moment(said.get("since")),
         until=_moment(said.get("until")),
         parent=whole("parent:", said.get("parent")),
+        schedule=said.get("schedule"),
         error=said.get("error"),
         text=" ".join(texts) or None,
     )

@@ -80,6 +80,7 @@ def run(
         str | None,
         typer.Option("--takeover-after", metavar="DURATION", help="Kill a runner that hangs so long; else never."),
     ] = None,
+    no_schedules: Annotated[bool, typer.Option("--no-schedules", help="Fire no schedules; others may.")] = False,
     allow_root: Annotated[
         bool, typer.Option("--allow-root", help="As root, even where others may write the database.")
     ] = False,
@@ -127,6 +128,7 @@ def run(
         "pass_env": tuple(pass_env or ()),
         "only": tuple(only or ()),
         "allow_root": allow_root,
+        "schedules": not no_schedules,
         "app_dir": None if app_dir is None else Path(app_dir).absolute(),
         "shutdown_timeout": _seconds(shutdown_timeout),
         "kill_grace": _seconds(kill_grace),

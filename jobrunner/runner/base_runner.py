@@ -14,6 +14,7 @@ from jobrunner.errors import NotWritten
 from jobrunner.models import InvocationId
 from jobrunner.ownership import RunnerLocks
 from jobrunner.runner.attempts import Attempts
+from jobrunner.runner.declared import Declared
 from jobrunner.runner.ending import Ending
 from jobrunner.runner.hearing import Hearing
 from jobrunner.runner.housekeeping import Housekeeping
@@ -51,6 +52,7 @@ class BaseRunner(Placing):
         self.runner_cache = SharedCache()
         self._hearing = Hearing()
         self._look_for_cancels = False
+        self._declared = Declared([], [])
 
     @classmethod
     def parse_args(cls, args: dict[str, Any]) -> RunSettings:
@@ -85,6 +87,7 @@ class BaseRunner(Placing):
         self._registration = Registration(
             database, locks, self.conf, Introduction(self.mode, self.max_parallel_slots, self.token)
         )
+        self._declared.write(database)
         # A loop that waits long for the write lock would miss its deadlines: it tries again at the next turn.
         database.patience.seconds = LOCK_SECONDS
         self._intake = Intake(database, self._registration.id, self.conf)

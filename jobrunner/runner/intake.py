@@ -1,12 +1,15 @@
 """When there may be something to claim, and the claiming of it."""
 
+import logging
 import time
 
-from jobrunner import broker
+from jobrunner import broker, schedules
 from jobrunner.database import Database
 from jobrunner.models import Claimed, RunnerId
 from jobrunner.runner.settings import RunSettings
-from jobrunner.times import now_ms
+from jobrunner.times import iso, now_ms
+
+log = logging.getLogger("jobrunner.runner")
 
 
 class Intake:
@@ -18,7 +21,8 @@ class Intake:
         self._queues = settings.queues
         self._left = settings.max_jobs
         self._may_be_pending = True
-        self._due_at = broker.next_due(database)
+        self._fires = settings.schedules
+        self._due_at = broker.next_due(database, schedules=self._fires)
         self._not_before = 0.0
         self.ended_some = False
         """Whether the last `take` made some final: others may wait for them."""
@@ -26,7 +30,7 @@ class Intake:
     def look_again(self) -> None:
         """Somebody, or we, changed something."""
         self._may_be_pending = True
-        self._due_at = broker.next_due(self._database)
+        self._due_at = broker.next_due(self._database, schedules=self._fires)
 
     def postpone(self, seconds: float) -> None:
         """Claim nothing for a while: what was claimed could not be started."""
@@ -52,6 +56,7 @@ class Intake:
         self.ended_some = False
         if self._is_due():
             self.ended_some = broker.promote_and_expire(self._database) > 0
+            self.ended_some |= self._fires and self._fire()
             self.look_again()
         room = self.room(free)
         if room <= 0 or not self._may_be_pending:
@@ -83,6 +88,13 @@ class Intake:
         if self._due_at is not None:
             moments.append(now + (self._due_at - now_ms()) / 1000)
         return min(moments, default=None)
+
+    def _fire(self) -> bool:
+        fired = schedules.fire_due(self._database)
+        for one in fired.skipped:
+            more = f" and {one.more} before it" if one.more else ""
+            log.warning("schedule %s: %s%s is left out: %s", one.schedule, iso(one.instant), more, one.reason)
+        return fired.jobs > 0
 
     def _is_due(self) -> bool:
         return self._due_at is not None and now_ms() >= self._due_at

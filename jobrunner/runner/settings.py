@@ -32,6 +32,7 @@ class RunSettings:
     shutdown_timeout: float = 30.0
     kill_grace: float = 5.0
     relaxed: bool = False
+    schedules: bool = True
     output_limit: int = 1 << 20
     max_paused: int | None = None
     threads: int = 8

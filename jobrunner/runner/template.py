@@ -18,7 +18,7 @@ from collections.abc import Callable
 from resource import struct_rusage
 from typing import Any, NamedTuple, NoReturn
 
-from jobrunner import kernel
+from jobrunner import kernel, location
 from jobrunner.channel import Channel
 from jobrunner.errors import ChannelClosed
 from jobrunner.execution import describe
@@ -54,6 +54,7 @@ class Template:
         try:
             for module in self._orders.imports:
                 self._import(module)
+            self._tell_schedules()
             self._heed_children()
             gc.freeze()  # what is here stays for good: forked workers then share its pages
             self._channel.post("ready", os.getpid())
@@ -88,6 +89,15 @@ class Template:
         except BaseException as error:  # a module may raise anything, sys.exit() included; the runner decides
             failure = describe(error)
             self._channel.post("import_failed", module, f"{failure.type}: {failure.message}", failure.traceback)
+
+    def _tell_schedules(self) -> None:
+        """What the imported modules declare, and which modules of their packages are there."""
+        declarations = sys.modules.get("jobrunner.declarations")
+        if declarations is not None:
+            plans = declarations.noted(location.find_database())
+            packages = {module.partition(".")[0] for module in self._orders.imports}
+            modules = [module for module in sys.modules if module.partition(".")[0] in packages]
+            self._channel.post("schedules", plans, modules)
 
     def _preload(self, module: str) -> None:
         # A worker has imported it without harm; should it fail here, each worker goes on importing it itself.

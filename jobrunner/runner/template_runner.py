@@ -15,6 +15,7 @@ from jobrunner.models import Exit
 from jobrunner.policy import Policy
 from jobrunner.runner import journal, messages
 from jobrunner.runner.base_runner import BaseRunner
+from jobrunner.runner.declared import Declared
 from jobrunner.runner.messages import BadMessage
 from jobrunner.runner.running import Running
 from jobrunner.runner.settings import RunSettings
@@ -59,6 +60,9 @@ class TemplateRunner(BaseRunner):
     def _on_start(self) -> None:
         self._start_template()
         while (message := self._first_word())[0] != "ready":
+            if message[0] == "schedules":
+                self._declared = Declared.read(message)
+                continue
             _, module, why, traceback = message
             raise JobRunnerError(f"--import {module} failed: {why}\n{traceback or ''}".rstrip())
 
@@ -263,4 +267,5 @@ _TEMPLATE_VERBS: dict[str, Callable[..., None]] = {
     "not_forked": TemplateRunner._not_forked,
     "exit": TemplateRunner._exited,
     "import_failed": TemplateRunner._import_failed,
+    "schedules": lambda *_: None,  # of a template that replaces one that died: they are the same
 }

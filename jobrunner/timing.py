@@ -1,0 +1,159 @@
+"""When a schedule fires: cron expressions in a time zone, and fixed intervals.
+
+Where the clocks change: a fixed time in the skipped hour comes once, right after the gap; one in the repeated hour
+once, at the first; where hours or minutes are a wildcard (`*` or `*/n`), they follow the time that elapses.
+"""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
+from typing import NamedTuple
+
+from jobrunner.errors import UsageError
+from jobrunner.times import Duration, duration_ms
+
+SHORTEST_MS = 1000
+_EVERY = "every "
+_MACROS = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+_FAR_BACK = timedelta(days=2)
+"""More than any gap of any clock: Apia once left out a whole day."""
+
+
+class Timing(NamedTuple):
+    """A rule that gives instants. It is made by `cron`, `every` or `read`, which refuse what cannot be meant."""
+
+    spec: str
+    """`0 3 * * *`, with seconds in front `*/10 * * * * *`, `@daily`, or `every 90s`."""
+    zone: str = "UTC"
+    """IANA name, as Europe/Berlin."""
+
+    def after(self, moment: int, anchor: int) -> Iterator[int]:
+        """The instants after a moment, in order, in milliseconds since 1970; intervals are counted from the anchor."""
+        if self.spec.startswith(_EVERY):
+            return _intervals(duration_ms(self.spec.removeprefix(_EVERY)), moment, anchor)
+        return _instants(_expression(self.spec), zone_of(self.zone), moment)
+
+
+def cron(spec: str, tz: str | None = None) -> Timing:
+    """A cron expression of five fields, or of six with seconds in front; `tz` is an IANA name, else this machine's."""
+    if spec.strip().startswith(_EVERY):
+        raise UsageError(f"{spec!r} is an interval: write every(...)")
+    return read(spec, tz)
+
+
+def every(interval: Duration) -> Timing:
+    """An interval, counted from the making of the schedule whatever the clocks on the wall do: `every("90s")`."""
+    return read(f"every {interval if isinstance(interval, str) else f'{duration_ms(interval)}ms'}", "UTC")
+
+
+def read(spec: str, zone: str | None = None) -> Timing:
+    """A timing as it is written down; UsageError says what is wrong with it."""
+    text = " ".join(spec.split())
+    timing = Timing(text, "UTC" if text.startswith(_EVERY) and zone is None else zone or local_zone())
+    if text.startswith(_EVERY):
+        if duration_ms(text.removeprefix(_EVERY)) < SHORTEST_MS:
+            raise UsageError(f"{text!r}: an interval is at least a second")
+    elif next(timing.after(0, 0), None) is None:
+        raise UsageError(f"{text!r} never comes")
+    zone_of(timing.zone)
+    return timing
+
+
+def zone_of(name: str) -> tzinfo:
+    """The time zone of an IANA name; UsageError where this machine does not know it."""
+    from zoneinfo import ZoneInfo  # only where there are schedules
+
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(
+            f"there is no time zone {name!r} on this machine: write it as in Europe/Berlin "
+            "(the zones are in the package tzdata)"
+        ) from error
+
+
+def local_zone() -> str:
+    """The IANA name of this machine's zone; UTC where it does not tell."""
+    named = os.environ.get("TZ", "").removeprefix(":")
+    if not named:
+        named = str(Path("/etc/localtime").resolve()).partition("/zoneinfo/")[2]
+    try:
+        zone_of(named)
+    except UsageError:
+        return "UTC"
+    return named
+
+
+def _expression(spec: str) -> str:
+    if spec.startswith("@"):
+        if spec not in _MACROS:
+            raise UsageError(f"{spec!r} is no time: there are {', '.join(_MACROS)}")
+        return _MACROS[spec]
+    return spec
+
+
+def _intervals(interval: int, moment: int, anchor: int) -> Iterator[int]:
+    number = max(0, (moment - anchor) // interval) + 1
+    while True:
+        yield anchor + number * interval
+        number += 1
+
+
+def _instants(expression: str, zone: tzinfo, moment: int) -> Iterator[int]:
+    start = datetime.fromtimestamp(moment // 1000, UTC).astimezone(zone)
+    fields = expression.split()
+    # Its last fields but three are minutes and hours, whether there are seconds or not.
+    if len(fields) >= 5 and not any(one.startswith("*") for one in fields[-5:-3]):
+        found = _fixed(expression, zone, start)
+    else:
+        found = _matches(expression, start)
+    return (milliseconds for one in found if (milliseconds := _milliseconds(one)) > moment)
+
+
+def _fixed(expression: str, zone: tzinfo, start: datetime) -> Iterator[datetime]:
+    """The times on the wall that match, each at one instant."""
+    changes = start.utcoffset() != (start.astimezone(UTC) - _FAR_BACK).astimezone(zone).utcoffset()
+    before = start.replace(tzinfo=None, fold=0) - (_FAR_BACK if changes else timedelta(0))
+    last = datetime.min.replace(tzinfo=UTC)
+    for wall in _matches(expression, before):
+        instant = _instant(wall, zone)
+        if instant > last:  # several times of a gap come together, right after it
+            yield instant
+            last = instant
+
+
+def _instant(wall: datetime, zone: tzinfo) -> datetime:
+    instant = wall.replace(tzinfo=zone).astimezone(UTC)  # the first of two
+    if instant.astimezone(zone).replace(tzinfo=None) == wall:
+        return instant
+    wall = wall.replace(second=0)
+    while instant.astimezone(zone).replace(tzinfo=None, fold=0) != wall:
+        wall += timedelta(minutes=1)
+        instant = wall.replace(tzinfo=zone).astimezone(UTC)
+    return instant
+
+
+def _matches(expression: str, start: datetime) -> Iterator[datetime]:
+    from cronsim import CronSim, CronSimError  # only where there are schedules
+
+    try:
+        found = CronSim(expression, start)
+    except CronSimError as error:
+        raise UsageError(
+            f"{expression!r} is no cron expression ({str(error).lower()}): write minute, hour, day of the month, "
+            "month and day of the week, as in '30 3 * * MON-FRI', with seconds in front where they matter"
+        ) from error
+    return iter(found)
+
+
+def _milliseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)

@@ -15,7 +15,7 @@ IfExists = Literal["skip", "replace", "error"]
 Overlap = Literal["skip", "queue", "allow", "replace"]
 Missed = Literal["none", "one", "all"]
 Source = Literal["code", "command"]
-StopReason = Literal["timeout", "cancel", "shutdown", "not_started", "neighbour"]
+StopReason = Literal["timeout", "cancel", "shutdown", "not_started", "returned", "neighbour"]
 
 UNDELIVERED = 76
 """Exit code of a worker that could not tell its outcome (EX_PROTOCOL in sysexits.h)."""

@@ -53,6 +53,7 @@ _SUCCESS = Verdict(Status.SUCCESS, "success")
 _INTERRUPTIONS: dict[StopReason, str] = {
     "shutdown": "its runner was stopped",
     "not_started": "its process could not be started",
+    "returned": "given back before it began",
     "neighbour": "its process had to be ended for another job in it",
 }
 

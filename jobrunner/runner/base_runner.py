@@ -238,6 +238,10 @@ class BaseRunner(Placing):
         """How many more may be done now: what has ended is out of the way by now, and who is paused holds no slot."""
         return self.max_parallel_slots - self._attempts.holding_slots
 
+    def _claims_ahead(self) -> int:
+        """How many more than the slots may be claimed now, to be begun at once when one is free."""
+        return 0
+
     def _may_claim(self) -> bool:
         is_hindered = self._self_check.is_short_of_room or (self._setback.is_on and self._recorder.has_more)
         return not self._is_stopping and not is_hindered
@@ -245,14 +249,15 @@ class BaseRunner(Placing):
     def _wants_transaction(self) -> bool:
         if self._setback.is_resting:
             return False
-        return self._turn.wants(self._reclaim_available_slots(), may_claim=self._may_claim()) or self._has_news()
+        slots, ahead = self._reclaim_available_slots(), self._claims_ahead()
+        return self._turn.wants(slots, ahead, may_claim=self._may_claim()) or self._has_news()
 
     def _transact(self) -> Done:
         done = NOTHING
         if self._wants_transaction():
             with self._setback.survived():
-                slots = self._reclaim_available_slots()
-                done = self._turn.take(slots, self._write_news, may_claim=self._may_claim())
+                slots, ahead = self._reclaim_available_slots(), self._claims_ahead()
+                done = self._turn.take(slots, ahead, self._write_news, may_claim=self._may_claim())
                 self._news_are_written()
                 self._setback.end()
                 self._look_for_cancels |= done.ended_some

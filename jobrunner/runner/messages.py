@@ -56,13 +56,17 @@ class Progressed(NamedTuple):
     message: str | None
 
 
+class Returned(NamedTuple):
+    """The worker has not begun it, and does not have it any more."""
+
+
 class Imported(NamedTuple):
     """The worker has imported the task's module without harm."""
 
     module: str
 
 
-Said = Delivered | Began | Wrote | Asks | Waits | Progressed | Policy | Imported
+Said = Delivered | Began | Wrote | Asks | Waits | Progressed | Policy | Returned | Imported
 """A Policy is what the task declares."""
 
 
@@ -78,8 +82,8 @@ def _parse(message: Message) -> Said:
     match message:
         case ["outcome", result, failure, *measured]:
             return Delivered(_outcome(result, failure), _cpu_ms(measured))
-        case ["began"]:
-            return Began()
+        case ["began" | "returned" as word]:
+            return Began() if word == "began" else Returned()
         case ["output", "stdout" | "stderr" as stream, str(text)]:
             return Wrote(stream, _bytes(text))
         case ["ask", "wait", [list(ids), int() | float() | None as timeout]]:
@@ -98,7 +102,8 @@ def _parse(message: Message) -> Said:
 def _outcome(result: Json, failure: Json) -> Outcome:
     match result, failure:
         case str(), None:
-            payload.load(result, "result")
+            if result != "null":
+                payload.load(result, "result")
             return Outcome(result)
         case None, [str(kind), str(text), str() | None as trace, list(types)]:
             return Outcome(failure=Failure(_clean(kind), _clean(text), trace and _clean(trace), tuple(map(str, types))))

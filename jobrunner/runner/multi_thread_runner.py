@@ -7,48 +7,29 @@ Programs get a process of their own here, too.
 import logging
 import signal
 import time
-from enum import Enum
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import psutil
 
-from jobrunner import state_backend
-from jobrunner.models import Exit, Process
+from jobrunner.models import Exit
 from jobrunner.policy import CRASH_BUDGET
+from jobrunner.runner.ahead import Ahead
+from jobrunner.runner.pool_status import PoolNews, ProcessState, ProcessStatus
 from jobrunner.runner.running import Running
 from jobrunner.runner.settings import RunSettings
 from jobrunner.runner.template_runner import TemplateRunner
 from jobrunner.runner.thread_runner import thread_runner_process_main
 from jobrunner.runner.worker_process import PoolWorker, WorkerProcess
-from jobrunner.times import now_ms
 
 __all__ = ["MultiThreadRunner", "ProcessState", "ProcessStatus", "thread_runner_process_main"]
 
 MANY_WAITING = 100
 """So many threads of a process that wait for results are worth a warning."""
+QUEUED_SECONDS = 0.05
+"""Where a process delivers nothing for so long, what waits in it for a thread is given back."""
 _MEMORY_SECONDS = 1.0
-_NEWS_SECONDS = 0.1
 
 log = logging.getLogger("jobrunner.runner")
-
-
-class ProcessState(Enum):
-    """Whether a process has work."""
-
-    ACTIVE = "active"
-    IDLE = "idle"
-
-
-class ProcessStatus(NamedTuple):
-    """A process of threads: when its state last changed (monotonic seconds), how many attempts it does, its state."""
-
-    last_update: float
-    active_count: int
-    state: ProcessState
-
-    def is_idle(self, now: float, idle_timeout: float) -> bool:
-        """Whether it has been idle for longer than `idle_timeout` seconds."""
-        return self.state is ProcessState.IDLE and now - self.last_update > idle_timeout
 
 
 class MultiThreadRunner(TemplateRunner):
@@ -65,10 +46,11 @@ class MultiThreadRunner(TemplateRunner):
         super().__init__(conf)
         self.shared_status: dict[int, ProcessStatus] = {}
         self._memory_at = 0.0
-        self._told: list[tuple[int, ProcessStatus]] = []
-        self._telling: list[tuple[int, ProcessStatus]] | None = None
-        self._told_at = 0.0
+        self._news = PoolNews()
         self._filled: set[PoolWorker] = set()
+        self._ahead = Ahead()
+        self._pools: list[PoolWorker] = []
+        """`processes` as they were when this turn began."""
 
     @property
     def max_parallel_slots(self) -> int:
@@ -88,8 +70,10 @@ class MultiThreadRunner(TemplateRunner):
     # Scaling
 
     def _tend(self) -> None:
+        self._pools = list(self.processes.values())
         self._cleanup_dead_processes()
         self._scale_up_processes()
+        self._look_ahead()
         self._update_status()
         self._terminate_idle_processes()
         self._recycle_processes()
@@ -100,7 +84,7 @@ class MultiThreadRunner(TemplateRunner):
             state = ProcessState.ACTIVE if pool.held else ProcessState.IDLE
             before = self.shared_status.get(key)
             since = before.last_update if before is not None and before.state is state else now
-            self.shared_status[key] = ProcessStatus(since, pool.active, state)
+            self.shared_status[key] = ProcessStatus(since, min(pool.active, pool.threads), state)
 
     def _cleanup_dead_processes(self) -> None:
         """Forget the state of processes that are gone; their jobs were given back when the template told of it."""
@@ -112,37 +96,13 @@ class MultiThreadRunner(TemplateRunner):
         self.shared_status.pop(key, None)
 
     def _has_news(self) -> bool:
-        is_time = time.monotonic() - self._told_at >= _NEWS_SECONDS
-        return is_time and self._told != self._seen()
-
-    def _seen(self) -> list[tuple[int, ProcessStatus]]:
-        return [
-            (pool.pid, self.shared_status[key]) for key, pool in self.processes.items() if key in self.shared_status
-        ]
+        return self._news.are_there(self.processes, self.shared_status)
 
     def _write_news(self) -> None:
-        self._telling = None
-        if self._has_news():
-            self._telling = self._seen()
-            ago = now_ms() - round(1000 * time.monotonic())
-            rows = [
-                Process(
-                    self._registration.id,
-                    key,
-                    self.processes[key].pid,
-                    self.processes[key].threads,
-                    status.active_count,
-                    status.state.value,
-                    ago + round(1000 * status.last_update),
-                )
-                for key, status in self.shared_status.items()
-                if key in self.processes
-            ]
-            state_backend.put_processes(self.database, self._registration.id, rows)
+        self._news.write(self.database, self._registration.id, self.processes, self.shared_status)
 
     def _news_are_written(self) -> None:
-        if self._telling is not None:
-            self._told, self._told_at = self._telling, time.monotonic()
+        self._news.are_written()
 
     def _scale_up_processes(self) -> None:
         """Keep the least number of processes; more are started where work is placed and no thread is free."""
@@ -193,7 +153,9 @@ class MultiThreadRunner(TemplateRunner):
         if _needs_its_own_process(running):
             self._start_process(running)
             return
-        pool = self._pool_with_room() or self._spawn_thread_runner_process()
+        pool = self._pool_for_one_more()
+        if not pool.held:
+            pool.heard_at = time.monotonic()
         pool.held[running.claimed.id] = running
         pool.channel.queue("do", *running.claimed)
         self._filled.add(pool)
@@ -204,23 +166,71 @@ class MultiThreadRunner(TemplateRunner):
             self._flush(pool)
         self._filled.clear()
 
-    def _pool_with_room(self) -> PoolWorker | None:
-        """The busiest that has a free thread, so that the others get idle and can end."""
-        having_room = [pool for pool in self.processes.values() if pool.has_room]
-        return max(having_room, key=lambda pool: pool.active, default=None)
+    def _pool_for_one_more(self) -> PoolWorker:
+        """The busiest that has a free thread, so that the others get idle and can end; else a new one, if there may be.
+
+        What was claimed ahead goes where the fewest wait for a thread.
+        """
+        if having_room := [pool for pool in self._pools if pool.has_room]:
+            return max(having_room, key=lambda pool: pool.active)
+        taking = [pool for pool in self._pools if not (pool.retiring or pool.is_used_up)]
+        if not taking or self._serving < self.max_processes:
+            return self._spawn_thread_runner_process()
+        return min(taking, key=lambda pool: len(pool.held))
 
     def _spawn_thread_runner_process(self) -> PoolWorker:
         pool = PoolWorker(self._next_key, self.conf.threads, self.conf.max_tasks_per_child)
         self._spawn(pool, "pool", self.conf.threads)
+        self._pools.append(pool)
         return pool
 
     def _delivered(self, worker: WorkerProcess, running: Running, cpu_ms: int | None) -> None:
         if isinstance(worker, PoolWorker):
             del worker.held[running.claimed.id]
             worker.done += 1
+            worker.heard_at, worker.is_asked_back = time.monotonic(), False
+            self._ahead.delivered()
             running.exit = Exit(worker.pid, cpu_ms=cpu_ms)
             self._conclude(running)
             self._end_if_empty(worker)
+
+    # Claimed ahead
+
+    @property
+    def _queued(self) -> int:
+        return sum(pool.queued for pool in self.processes.values())
+
+    def _reclaim_available_slots(self) -> int:
+        """How many threads are free, or can be had."""
+        return super()._reclaim_available_slots() + self._queued
+
+    def _claims_ahead(self) -> int:
+        return max(0, self._ahead.most - self._queued)
+
+    def _look_ahead(self) -> None:
+        """Claim ahead while jobs are short; what waits behind long ones is given back, for any free thread to take."""
+        self._ahead.turn(self.conf.threads * max(1, self._serving))
+        if self.waiting_processes:
+            self._ahead.none()  # a thread that gets free is for those that have waited
+        now = time.monotonic()
+        for pool in self.processes.values():
+            if pool.queued and not pool.is_asked_back and now - pool.heard_at >= QUEUED_SECONDS:
+                self._ahead.none()
+                pool.is_asked_back = True
+                self._tell(pool, "give_back")
+
+    def _returned(self, worker: WorkerProcess, running: Running) -> None:
+        if isinstance(worker, PoolWorker):
+            del worker.held[running.claimed.id]
+            running.stopped = running.stopped or "returned"
+            self._conclude(running)
+            self._end_if_empty(worker)
+
+    def _moments(self) -> Iterator[float | None]:
+        yield from super()._moments()
+        for pool in self.processes.values():
+            if pool.queued and not pool.is_asked_back:
+                yield pool.heard_at + QUEUED_SECONDS
 
     # Signals to threads
 

@@ -169,8 +169,13 @@ class TemplateRunner(BaseRunner):
         for stream in list(worker.streams):
             self._take_output(worker, stream, 0)
         self._forget(worker)
-        for running in worker.runnings:
-            running.exit = Exit(pid, *facts)._replace(shared=len(worker.runnings) > 1)
+        unstarted = worker.unstarted
+        started = [one for one in worker.runnings if one not in unstarted]
+        for running in started:
+            running.exit = Exit(pid, *facts)._replace(shared=len(started) > 1)
+            self._conclude(running)
+        for running in unstarted:
+            running.stopped = running.stopped or "returned"
             self._conclude(running)
 
     def _import_failed(self, module: str, why: str, _: str | None) -> None:
@@ -215,6 +220,8 @@ class TemplateRunner(BaseRunner):
             case Policy():
                 running.declare(said)
                 self._recorder.declared(running)
+            case messages.Returned():
+                self._returned(worker, running)
             case messages.Imported(module):
                 self._preload(module)
 
@@ -226,6 +233,9 @@ class TemplateRunner(BaseRunner):
 
     def _delivered(self, worker: WorkerProcess, running: Running, cpu_ms: int | None) -> None:
         """The outcome has come; a process for one attempt is over only when it is reaped."""
+
+    def _returned(self, worker: WorkerProcess, running: Running) -> None:
+        """The worker has given it back before it began."""
 
     def _preload(self, module: str) -> None:
         if module not in self._preloaded:

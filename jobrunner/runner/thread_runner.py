@@ -165,6 +165,14 @@ class ThreadRunner:
         if work is not None:
             work.interrupt()
 
+    def _give_back(self) -> None:
+        """What no thread has begun yet: others may have a free one."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                work = self._waiting.get_nowait()
+                del self._works[work.claimed.id, work.claimed.claim]
+                work.link.send("returned")
+
     def _more_threads(self) -> None:
         # One waits for a result and has given its slot back: another takes its place.
         thread = threading.Thread(target=self._live, daemon=True)
@@ -187,6 +195,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "reply": ThreadRunner._reply,
     "interrupt": ThreadRunner._interrupt,
     "more": ThreadRunner._more_threads,
+    "give_back": ThreadRunner._give_back,
 }
 
 

@@ -54,20 +54,20 @@ class Turn:
         self._conf = conf
         self._wall_clock = WallClock(database)
 
-    def wants(self, slots: int, *, may_claim: bool) -> bool:
-        """Whether there is something to do with so many free slots."""
+    def wants(self, slots: int, ahead: int, *, may_claim: bool) -> bool:
+        """Whether there is something to do with so many free slots, and so many claims beyond them."""
         return (
             self._recorder.wants(self._attempts)
             or self._waiting.wants(slots)
             or self._wall_clock.is_set_anew
-            or self._intake.wants(slots if may_claim else 0)
+            or self._intake.wants(slots + ahead if may_claim else 0)
         )
 
-    def take(self, slots: int, write_news: Callable[[], None], *, may_claim: bool) -> Done:
+    def take(self, slots: int, ahead: int, write_news: Callable[[], None], *, may_claim: bool) -> Done:
         """Make the transaction; NotBegun where another program keeps the write lock, NotWritten for the disk's sake."""
         try:
             with self._database.transaction():
-                done = self._write(slots, may_claim=may_claim)
+                done = self._write(slots, ahead, may_claim=may_claim)
                 write_news()
                 self._registration.beat()
         except JobRunnerError:
@@ -82,7 +82,7 @@ class Turn:
             self._waiting.look_again()
         return done
 
-    def _write(self, slots: int, *, may_claim: bool) -> Done:
+    def _write(self, slots: int, ahead: int, *, may_claim: bool) -> Done:
         if self._wall_clock.heed():
             self._intake.look_again()
         ended_some = self._recorder.write(self._attempts)
@@ -93,7 +93,7 @@ class Turn:
         if waits.paused:
             self._intake.look_again()  # what they wait for may be taken now, even by a runner that ends
         moved = len(waits.paused) - len(waits.resumed)
-        claimed = self._intake.take(slots + moved if may_claim else 0)
+        claimed = self._intake.take(slots + moved + ahead if may_claim else 0)
         # In here, since reading the arguments may fail: then nothing was claimed.
         admitted = [admit(self._database, one, self._conf) for one in claimed]
         return Done(admitted, waits, ended_some)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
@@ -36,6 +37,11 @@ class WorkerProcess(ABC):
     @abstractmethod
     def runnings(self) -> list[Running]:
         """The attempts that it has in hand."""
+
+    @property
+    def unstarted(self) -> list[Running]:
+        """Those of them that it cannot have begun."""
+        return []
 
     @abstractmethod
     def addressed(self, message: Message) -> tuple[Running | None, Message, Message]:
@@ -94,6 +100,10 @@ class PoolWorker(WorkerProcess):
         self.done = 0
         self.retiring = False
         """No more work is placed in it."""
+        self.heard_at = time.monotonic()
+        """When it last delivered something, or had nothing."""
+        self.is_asked_back = False
+        """Whether it was told since then to give back what it has not begun."""
 
     @property
     def runnings(self) -> list[Running]:
@@ -101,8 +111,18 @@ class PoolWorker(WorkerProcess):
         return list(self.held.values())
 
     @property
+    def unstarted(self) -> list[Running]:
+        """Its threads take them in the order in which they came: what is behind as many as there are threads."""
+        return self.runnings[self.grown :] if len(self.held) > self.grown else []
+
+    @property
+    def queued(self) -> int:
+        """How many wait in it for a thread."""
+        return max(0, self.active - self.threads)
+
+    @property
     def active(self) -> int:
-        """How many attempts are being done, those that wait not counted."""
+        """How many attempts it has, those that wait for others not counted."""
         if self.grown == self.threads:
             return len(self.held)  # none of it has ever waited
         return len(self.held) - self.waiting

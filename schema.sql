@@ -125,7 +125,9 @@ CREATE TABLE jr_invocation (
     claim       INTEGER NOT NULL DEFAULT 0,          -- the fence
     attempt     INTEGER NOT NULL DEFAULT 0,          -- attempts spent; what retries are counted in
     crashes     INTEGER NOT NULL DEFAULT 0,          -- +1 at each claim, -1 at each outcome that is not a crash
-    hold        INTEGER NOT NULL DEFAULT 0,          -- 1: blocked by hand, until somebody lets it go
+    hold        INTEGER NOT NULL DEFAULT 0,          -- 1: blocked by hand, until somebody lets it go; 2: waits for others to end
+    deps        INTEGER NOT NULL DEFAULT 0,          -- how many it still waits for before it begins
+    dependents  INTEGER NOT NULL DEFAULT 0,          -- 1: others wait for its end
     limit_key   TEXT,                                -- what its concurrency limit counts: equal keys share the limit
     limit_size  INTEGER,                             -- how many of the key may be started at a time
     limit_drop  INTEGER NOT NULL DEFAULT 0,          -- 1: over the limit it is cancelled, not blocked
@@ -173,6 +175,7 @@ CREATE UNIQUE INDEX jr_unique_key ON jr_invocation(unique_key)
 CREATE INDEX jr_finished   ON jr_invocation(finished_at)              WHERE finished_at IS NOT NULL;
 CREATE INDEX jr_unhappy    ON jr_invocation(status, id)
     WHERE status = 'failed' OR status = 'cancelled' OR status = 'expired';
+CREATE INDEX jr_settling   ON jr_invocation(id)                       WHERE dependents = 1 AND finished_at IS NOT NULL;
 CREATE INDEX jr_of_schedule ON jr_invocation(schedule) WHERE schedule IS NOT NULL AND finished_at IS NULL;
 CREATE INDEX jr_children   ON jr_invocation(parent)                   WHERE parent IS NOT NULL;
 
@@ -184,6 +187,19 @@ CREATE TABLE jr_edge (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX jr_edge_awaited ON jr_edge(awaited);
+
+-- Who begins only after whom has ended: with success, with a failure (failed, cancelled, expired), or anyhow. When the last of
+-- them has ended so, the runner lets it go; where one ends otherwise, it is cancelled, and so on.
+CREATE TABLE jr_dependency (
+    on_id      INTEGER NOT NULL REFERENCES jr_invocation(id) ON DELETE CASCADE,
+    invocation INTEGER NOT NULL REFERENCES jr_invocation(id) ON DELETE CASCADE,
+    kind       TEXT    NOT NULL CONSTRAINT "a dependency is success, any or failure" CHECK (kind IN ('success', 'any', 'failure')),
+    settled    INTEGER NOT NULL DEFAULT 0,     -- 1: its end was taken notice of
+    PRIMARY KEY (invocation, on_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX jr_unsettled  ON jr_dependency(on_id, invocation) WHERE settled = 0;
+CREATE INDEX jr_depends_on ON jr_dependency(on_id);
 
 -- Schedules ---------------------------------------------------------------------------------------
 -- The runner whose turn comes first after `next_at` enqueues the job, writes the instant down and moves `next_at` on, all in one

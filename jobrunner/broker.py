@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from jobrunner import limits
+from jobrunner import dependencies, limits
 from jobrunner.database import Database
 from jobrunner.errors import InvocationNotFound, UniqueKeyTaken
 from jobrunner.models import Claimed, Enqueued, InvocationId, Request, RunnerId
@@ -12,6 +12,8 @@ from jobrunner.payload import INLINE_BYTES
 from jobrunner.status import STARTED, Status
 from jobrunner.times import now_ms
 
+_WAITS = 2
+"""`hold` of who waits for others to end."""
 DUE_AT_ONCE = 5000
 """How many rows one turn promotes, expires, or blocks by a limit, so that a transaction stays short."""
 
@@ -48,14 +50,23 @@ def _enqueue_keyed(database: Database, request: Request) -> Enqueued:
 def _insert(database: Database, requests: Sequence[Request]) -> list[InvocationId]:
     now = now_ms()
     large = [number for number, request in enumerate(requests) if len(request.args) > INLINE_BYTES]
-    if len(requests) == 1 and not large:
+    if len(requests) == 1 and not large and requests[0].after is None:
         # One statement is a transaction already: half of the time that is not the disk's.
         return [InvocationId(database.insert("enqueue", (*requests[0], now)))]
     with database.transaction():
         first = database.query("last_id")[0][0] + 1
         database.change_many("enqueue", ((*request, now) for request in requests))
         database.change_many("put_argument", ((first + number, requests[number].args) for number in large))
+        _attach(database, first, requests)
     return list(map(InvocationId, range(first, first + len(requests))))
+
+
+def _attach(database: Database, first: int, requests: Sequence[Request]) -> None:
+    depend = [(first + number, request.after) for number, request in enumerate(requests) if request.after is not None]
+    for one, after in depend:
+        dependencies.attach(database, one, after)
+    if depend:
+        dependencies.settle(database)  # some of what they wait for may have ended already
 
 
 class Taken(NamedTuple):
@@ -115,7 +126,10 @@ def promote_and_expire(database: Database) -> int:
     """Do what the clock demands: expired ones first, so that none of them is promoted; tells how many."""
     expired = database.query("expire_due", now=now_ms(), limit=DUE_AT_ONCE)
     limits.let_in(database, (row[1] for row in expired))
-    return len(expired) + len(database.query("promote_due", now=now_ms(), limit=DUE_AT_ONCE))
+    promoted = database.query("promote_due", now=now_ms(), limit=DUE_AT_ONCE)
+    if waiting := [row[0] for row in promoted if row[1] == _WAITS]:
+        database.query("hold_back", ids=json.dumps(waiting), now=now_ms())
+    return len(expired) + len(promoted)
 
 
 def is_drained(database: Database, queues: Sequence[str]) -> bool:
@@ -135,6 +149,7 @@ def cancel(database: Database, ids: Sequence[int], *, reason: str, children: boo
         waiting = database.query("cancel_waiting", ids=names, now=now, reason=reason)
         limits.let_in(database, (row[1] for row in waiting))
         started = database.query("cancel_started", ids=names, now=now)
+        dependencies.settle(database)
     return sorted(InvocationId(row[0]) for row in waiting + started)
 
 
@@ -148,4 +163,5 @@ def retry(database: Database, ids: Sequence[int], *, reason: str) -> list[Invoca
             for row in database.query("retry", ids=json.dumps(list(ids)), now=now_ms(), reason=reason)
         ]
         database.query("forget_results", ids=json.dumps(again))
+        dependencies.wait_again(database, again)
     return sorted(again)

@@ -42,7 +42,7 @@ def _need(database: Database, one: int) -> Need:
     place = database.one("place_needed", id=one)
     if place is not None:
         return Need([row[0] for row in database.query("place_holders", key=place[0])], *place)
-    return Need([row[0] for row in database.query("waits_of", id=one)])
+    return Need([row[0] for row in database.query("needs_of", id=one)])
 
 
 def _stuck(needs: dict[int, Need]) -> set[int]:

@@ -15,10 +15,18 @@ IfExists = Literal["skip", "replace", "error"]
 Overlap = Literal["skip", "queue", "allow", "replace"]
 Missed = Literal["none", "one", "all"]
 Source = Literal["code", "command"]
+DependencyKind = Literal["success", "any", "failure"]
 StopReason = Literal["timeout", "cancel", "shutdown", "not_started", "returned", "neighbour"]
 
 UNDELIVERED = 76
 """Exit code of a worker that could not tell its outcome (EX_PROTOCOL in sysexits.h)."""
+
+
+class After(NamedTuple):
+    """A job that must have ended before another begins: with success, with a failure, or anyhow (any)."""
+
+    id: int
+    kind: DependencyKind = "success"
 
 
 class Request(NamedTuple):
@@ -41,6 +49,8 @@ class Request(NamedTuple):
     limit_size: int | None = None
     limit_drop: bool = False
     schedule: str | None = None
+    after: str | None = None
+    """JSON text of a list of `After`: what must end before it begins."""
 
 
 class Enqueued(NamedTuple):

@@ -7,9 +7,12 @@ from datetime import datetime
 from typing import Any, TypedDict
 
 from jobrunner.errors import UsageError
-from jobrunner.models import IfExists, Json, Kind, OverLimit, Request
+from jobrunner.models import After, DependencyKind, IfExists, Json, Kind, OverLimit, Request
 from jobrunner.policy import OnCrash, Policy, Retry
 from jobrunner.times import Duration, duration_ms, instant_ms, now_ms
+
+Jobs = Any
+"""A job or several, as `enqueue` gives them, or their numbers."""
 
 
 class OptionWords(TypedDict, total=False):
@@ -32,6 +35,9 @@ class OptionWords(TypedDict, total=False):
     concurrency: int | None
     concurrency_key: str | None
     over_limit: OverLimit
+    after: Jobs
+    after_any: Jobs
+    after_failure: Jobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,9 @@ class Options:
     an argument. At most `concurrency` jobs of a task are started at a time, or of those whose `concurrency_key`
     is the same: `"{account}"` counts by an argument, `"{*}"` by all of them, and a key without a `{` is shared
     with other tasks. What is over the limit is blocked until there is room, or, with `over_limit="drop"`,
-    cancelled. `retry` is a number of attempts or a `Retry`. `timeout` bounds each attempt.
+    cancelled. It begins when all of `after` have succeeded, all of `after_any` have ended, and all of `after_failure`
+    have failed, were cancelled or expired; where one of them ends otherwise, it is cancelled itself. `retry` is a
+    number of attempts or a `Retry`. `timeout` bounds each attempt.
     """
 
     queue: str = "default"
@@ -63,6 +71,9 @@ class Options:
     concurrency: int | None = None
     concurrency_key: str | None = None
     over_limit: OverLimit = "block"
+    after: Jobs = ()
+    after_any: Jobs = ()
+    after_failure: Jobs = ()
 
     def __post_init__(self) -> None:
         queue: object = self.queue
@@ -124,7 +135,19 @@ class Options:
             limit_key=None if self.concurrency is None else limit_key(task, self.concurrency_key, named),
             limit_size=self.concurrency,
             limit_drop=self.over_limit == "drop",
+            after=self._after(),
         )
+
+    def _after(self) -> str | None:
+        kinds: dict[DependencyKind, Jobs] = {
+            "success": self.after,
+            "any": self.after_any,
+            "failure": self.after_failure,
+        }
+        edges = [After(one, kind) for kind, jobs in kinds.items() for one in dict.fromkeys(_ids(jobs))]
+        if len({edge.id for edge in edges}) < len(edges):
+            raise UsageError("a job waits for another in one way: it is in two of after, after_any and after_failure")
+        return json.dumps(edges) if edges else None
 
     def _run_at(self, now: int) -> int | None:
         if self.delay is not None:
@@ -135,6 +158,16 @@ class Options:
         if self.expires is None:
             return None
         return instant_ms(self.expires) if isinstance(self.expires, datetime) else now + duration_ms(self.expires)
+
+
+def _ids(jobs: Jobs) -> list[int]:
+    """The numbers of jobs that were named: one or many, by number or as what an enqueue gave."""
+    if isinstance(jobs, int) or hasattr(jobs, "id"):
+        jobs = [jobs]
+    ids = [getattr(one, "id", one) for one in jobs]
+    if wrong := [one for one in ids if not isinstance(one, int) or isinstance(one, bool) or not 0 < one < 2**63]:
+        raise UsageError(f"a job waits for jobs, as enqueue gives them, or their numbers, not for {wrong[0]!r}")
+    return ids
 
 
 def limit_key(task: str, template: str | None, named: Json) -> str:

@@ -10,10 +10,13 @@ SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version 
 -- The parameters are the fields of a Request in their order, then the present; ?9 says what becomes of a key that is
 -- held, and is not kept. Arguments above about 1 kB go into a table of their own.
 INSERT INTO jr_invocation(task, kind, args, queue, priority, run_at, expires_at, unique_key, label, policy, hold,
-                          parent, limit_key, limit_size, limit_drop, schedule, created_at, status, reason)
-VALUES (?1, ?2, CASE WHEN length(?3) <= 1000 THEN ?3 END, ?4, ?5, ?6, ?7, ?8, ?10, ?11, ?12,
-        ?13, ?14, ?15, ?16, ?17, ?18,
-        CASE WHEN ?12 THEN 'blocked' WHEN ?6 > ?18 THEN 'scheduled' ELSE 'pending' END, CASE WHEN ?12 THEN 'held' END);
+                          parent, limit_key, limit_size, limit_drop, schedule, deps, created_at, status, reason)
+VALUES (?1, ?2, CASE WHEN length(?3) <= 1000 THEN ?3 END, ?4, ?5, ?6, ?7, ?8, ?10, ?11,
+        CASE WHEN ?12 THEN 1 WHEN ?18 IS NULL THEN 0 ELSE 2 END,
+        ?13, ?14, ?15, ?16, ?17, CASE WHEN ?18 IS NULL THEN 0 ELSE json_array_length(?18) END, ?19,
+        CASE WHEN ?12 THEN 'blocked' WHEN ?6 > ?19 THEN 'scheduled' WHEN ?18 IS NULL THEN 'pending' ELSE 'blocked' END,
+        CASE WHEN ?12 THEN 'held' WHEN ?18 IS NOT NULL THEN 'waits for job ' || json_extract(?18, '$[0][0]')
+             || CASE WHEN json_array_length(?18) > 1 THEN ' and ' || (json_array_length(?18) - 1) || ' more' ELSE '' END END);
 
 -- name: last_id
 -- Inside a write transaction new rows get the numbers that follow it, one by one.
@@ -106,7 +109,7 @@ SELECT (SELECT min(run_at) FROM jr_invocation WHERE status = 'scheduled'),
 -- name: promote_due
 UPDATE jr_invocation SET status = 'pending', changed_at = :now, reason = NULL
  WHERE id IN (SELECT id FROM jr_invocation WHERE status = 'scheduled' AND run_at <= :now ORDER BY run_at LIMIT :limit)
-RETURNING id;
+RETURNING id, hold;
 
 -- name: expire_due
 UPDATE jr_invocation
@@ -245,6 +248,7 @@ DELETE FROM jr_edge WHERE waiter = :id;
 WITH RECURSIVE reached(id) AS (
     SELECT value FROM json_each(:awaited)
     UNION SELECT edge.awaited FROM reached JOIN jr_edge AS edge ON edge.waiter = reached.id
+    UNION SELECT edge.on_id FROM reached JOIN jr_dependency AS edge ON edge.invocation = reached.id AND edge.settled = 0
     UNION SELECT holder.id FROM reached JOIN jr_invocation AS needy ON needy.id = reached.id
             JOIN jr_invocation AS holder ON holder.limit_key = needy.limit_key
            WHERE needy.limit_key IS NOT NULL AND needy.limit_drop = 0
@@ -263,8 +267,70 @@ SELECT limit_key, limit_size FROM jr_invocation
 SELECT id FROM jr_invocation
  WHERE limit_key = :key AND limit_key IS NOT NULL AND (status = 'running' OR status = 'paused' OR status = 'resumed');
 
+-- name: needs_of
+-- Whose ends it needs: while it waits for their results, or before it begins.
+SELECT awaited FROM jr_edge WHERE waiter = :id
+UNION SELECT on_id FROM jr_dependency WHERE invocation = :id AND settled = 0;
+
 -- name: waits_of
 SELECT awaited FROM jr_edge WHERE waiter = :id;
+
+-- Dependencies ------------------------------------------------------------------------------------
+
+-- name: mark_awaited
+UPDATE jr_invocation SET dependents = 1 WHERE id IN (SELECT value FROM json_each(:ids)) RETURNING id;
+
+-- name: put_dependency
+INSERT INTO jr_dependency(on_id, invocation, kind) VALUES (?, ?, ?);
+
+-- name: hold_back
+UPDATE jr_invocation
+   SET status = 'blocked', hold = 2, changed_at = :now,
+       deps = (SELECT count(*) FROM jr_dependency WHERE invocation = jr_invocation.id AND settled = 0),
+       reason = 'waits for job ' || (SELECT min(on_id) FROM jr_dependency WHERE invocation = jr_invocation.id AND settled = 0)
+ WHERE id IN (SELECT value FROM json_each(:ids)) AND status = 'pending'
+   AND EXISTS (SELECT 1 FROM jr_dependency WHERE invocation = jr_invocation.id AND settled = 0);
+
+-- name: settling
+-- What has ended and has dependents, with each that was not told yet; NULL where all were.
+SELECT done.id, edge.invocation, edge.kind, done.status, done.reason
+  FROM jr_invocation AS done INDEXED BY jr_settling
+  LEFT JOIN jr_dependency AS edge INDEXED BY jr_unsettled ON edge.on_id = done.id AND edge.settled = 0
+ WHERE done.dependents = 1 AND done.finished_at IS NOT NULL LIMIT :limit;
+
+-- name: meet
+UPDATE jr_invocation SET deps = deps - ?1 WHERE id = ?2;
+
+-- name: release
+UPDATE jr_invocation SET status = 'pending', hold = 0, changed_at = :now, reason = NULL
+ WHERE id IN (SELECT value FROM json_each(:ids)) AND status = 'blocked' AND hold = 2 AND deps = 0
+RETURNING id;
+
+-- name: release_scheduled
+UPDATE jr_invocation SET hold = 0
+ WHERE id IN (SELECT value FROM json_each(:ids)) AND status = 'scheduled' AND hold = 2 AND deps = 0;
+
+-- name: call_off
+UPDATE jr_invocation SET status = 'cancelled', reason = ?1, changed_at = ?2, finished_at = ?2
+ WHERE id = ?3 AND (status = 'blocked' OR status = 'scheduled')
+RETURNING id;
+
+-- name: settled
+UPDATE jr_dependency SET settled = 1 WHERE on_id = ?1 AND invocation = ?2;
+
+-- name: nobody_depends
+UPDATE jr_invocation SET dependents = 0 WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: unfinished_dependencies
+SELECT edge.on_id, edge.invocation FROM jr_dependency AS edge JOIN jr_invocation AS one ON one.id = edge.on_id
+ WHERE edge.invocation IN (SELECT value FROM json_each(:ids)) AND one.finished_at IS NULL;
+
+-- name: unsettle
+UPDATE jr_dependency SET settled = 0 WHERE on_id = ?1 AND invocation = ?2;
+
+-- name: dependencies
+SELECT edge.on_id, edge.kind, one.status FROM jr_dependency AS edge JOIN jr_invocation AS one ON one.id = edge.on_id
+ WHERE edge.invocation = :id ORDER BY edge.on_id;
 
 -- Cancelling and retrying -------------------------------------------------------------------------
 
@@ -290,8 +356,8 @@ UPDATE jr_invocation
        finished_at = NULL, expires_at = NULL, run_at = NULL, hold = 0,
        waiters = (SELECT count(*) FROM jr_edge WHERE awaited = jr_invocation.id)
  WHERE id IN (SELECT value FROM json_each(:ids))
-   AND (status = 'failed' OR status = 'cancelled' OR status = 'expired' OR status = 'success' OR status = 'blocked'
-        OR status = 'scheduled')
+   AND (status = 'failed' OR status = 'cancelled' OR status = 'expired' OR status = 'success'
+        OR ((status = 'blocked' OR status = 'scheduled') AND hold < 2))
 RETURNING id;
 
 -- name: key_conflict
@@ -542,6 +608,7 @@ SELECT job.id,
          AND job.status IN (SELECT value FROM json_each(:statuses))
          AND (:kept IS NULL OR EXISTS (SELECT 1 FROM json_each(:kept) AS first
                                         WHERE first.key = job.task AND job.id < first.value))
+         AND job.dependents = 0
          AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = job.id)
   FROM (SELECT * FROM jr_invocation WHERE id > :after AND id < (SELECT max(id) FROM jr_invocation)
          ORDER BY id LIMIT :limit) AS job
@@ -550,7 +617,7 @@ SELECT job.id,
 -- name: oldest_finished
 SELECT id FROM jr_invocation
  WHERE finished_at IS NOT NULL AND finished_at < :before AND id < (SELECT max(id) FROM jr_invocation)
-   AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = jr_invocation.id)
+   AND dependents = 0 AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = jr_invocation.id)
  ORDER BY finished_at LIMIT :limit;
 
 -- name: forget_jobs
@@ -559,7 +626,7 @@ DELETE FROM jr_invocation
  WHERE id IN (SELECT value FROM json_each(:ids)) AND finished_at IS NOT NULL
    AND (:before IS NULL OR finished_at < :before)
    AND status IN (SELECT value FROM json_each(:statuses))
-   AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = jr_invocation.id)
+   AND dependents = 0 AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = jr_invocation.id)
 RETURNING id;
 
 -- name: idle_runners

@@ -328,3 +328,11 @@ def misuse_cache(what: str) -> str:
 
 def nothing() -> None:
     """As short as can be."""
+
+
+def enqueue_after_itself() -> None:
+    app.enqueue("tests.tasks:touch", after=current().id)
+
+
+def enqueue_after_itself_and_wait() -> None:
+    app.enqueue("tests.tasks:touch", after=current().id).result()

@@ -80,6 +80,15 @@ def enqueue(
         list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="Set for the job; repeat.")
     ] = None,
     label: Annotated[str | None, typer.Option("--label", metavar="TEXT", help="For people.")] = None,
+    after: Annotated[
+        list[str] | None, typer.Option("--after", metavar="ID", help="Begin when that job has succeeded; repeat.")
+    ] = None,
+    after_any: Annotated[
+        list[str] | None, typer.Option("--after-any", metavar="ID", help="Begin when it has ended, however; repeat.")
+    ] = None,
+    after_failure: Annotated[
+        list[str] | None, typer.Option("--after-failure", metavar="ID", help="Begin when it has failed; repeat.")
+    ] = None,
     hold: Annotated[bool, typer.Option("--hold", help="Not before `jobrunner retry ID` lets it go.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait, print result or output; exit 1 when it failed.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Say what would be queued; import functions.")] = False,
@@ -171,7 +180,13 @@ def _said(params: dict[str, Any]) -> dict[str, Json]:
     said = {name: params["in_" if name == "in" else name] for name in fields.NAMES}
     said |= {name: whole(f"--{name}", said[name]) for name in ("priority", "retries")}
     said["env"] = dict(variable(word) for word in params["env"])
-    return {name: value for name, value in said.items() if value not in (None, False, {})}
+    said |= {name: _jobs(name, said[name]) for name in fields.AFTER}
+    return {name: value for name, value in said.items() if value not in (None, False, {}, [])}
+
+
+def _jobs(name: str, words: Sequence[str] | None) -> list[int]:
+    flag = f"--{name.replace('_', '-')}"
+    return [whole(flag, one) or 0 for word in words or () for one in word.split(",")]
 
 
 def variable(word: str) -> tuple[str, str]:

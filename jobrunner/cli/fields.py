@@ -27,9 +27,19 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "env": (dict,),
     "label": (str,),
     "hold": (bool,),
+    "after": (list, int),
+    "after_any": (list, int),
+    "after_failure": (list, int),
 }
 NAMES = tuple(_TYPES)
-_SAID = {"str": "text", "int": "a whole number", "float": "a number", "dict": "an object", "bool": "true or false"}
+_SAID = {
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "dict": "an object",
+    "bool": "true or false",
+    "list": "a list",
+}
 
 
 def check(fields: Mapping[str, Json]) -> None:
@@ -60,7 +70,8 @@ def options(fields: Mapping[str, Json]) -> Options:
     return Options(**said)
 
 
-_SAME = ("queue", "priority", "at", "if_exists", "timeout", "env", "label", "hold")
+AFTER = ("after", "after_any", "after_failure")
+_SAME = ("queue", "priority", "at", "if_exists", "timeout", "env", "label", "hold", *AFTER)
 
 
 def _expires(said: str | float) -> Any:

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from jobrunner import state_backend
+from jobrunner import dependencies, state_backend
 from jobrunner.cli.family import family_tree
 from jobrunner.cli.job_facts import command_line, hidden
 from jobrunner.cli.runner_facts import no_answer, stalled_at_once
@@ -30,6 +30,9 @@ class _Moments(NamedTuple):
         return f"{iso(moment, utc=self.utc)} ({f'{words(away)} ago' if away >= 0 else f'in {words(-away)}'})"
 
 
+_NEEDED = {"success": "must succeed", "any": "must end", "failure": "must fail"}
+
+
 def portrait(called: Session, client: DirectClient, one: int, *, reveal: bool) -> Iterator[str]:
     """The lines; secrets among arguments, environment and result are hidden unless `reveal`."""
     database, moments = client.database, _Moments(called.utc, now_ms())
@@ -38,6 +41,8 @@ def portrait(called: Session, client: DirectClient, one: int, *, reveal: bool) -
     yield f"job {job.id}: {job.status}" + (f", {visible(job.reason)}" if job.reason else "")
     for name, value in _facts(client, job, moments):
         yield f"  {name:9} {value}"
+    needed = dependencies.of(database, one)
+    yield from _section("after", [f"{other} {status}: {_NEEDED[kind]}" for other, kind, status in needed])
     yield from _section("attempts", [_attempt(attempt) for attempt in attempts])
     yield from _section("error", _error(job, attempts))
     if job.status is Status.SUCCESS and job.kind == "function":

@@ -9,7 +9,7 @@ from jobrunner.models import Schedule
 from jobrunner.times import iso, now_ms, words
 from jobrunner.timing import zone_of
 
-_HEADS = ("name", "when", "zone", "next", "in", "last", "is", "does")
+_HEADS = ("name", "when", "next", "in", "is", "does")
 
 
 def list_all(called: Session) -> None:
@@ -20,7 +20,7 @@ def list_all(called: Session) -> None:
         for one in found:
             printing.write_json(_facts(one))
     elif called.for_people:
-        printing.write_table(called, _HEADS, (_row(one) for one in found), shrink={"does"})
+        printing.write_table(called, _HEADS, map(_short, found), shrink={"name", "when", "does"})
     else:
         for one in found:
             printing.write_tabs(_row(one))
@@ -77,6 +77,11 @@ def _row(one: Schedule) -> list[object]:
     left = "" if one.next_at is None else words(max(0, one.next_at - now_ms()))
     last = "" if one.last_at is None else moment(one.last_at, plan.zone)
     return [plan.name, plan.spec, plan.zone, moment(one.next_at, plan.zone), left, last, _state(one), plan.task]
+
+
+def _short(one: Schedule) -> list[object]:
+    name, spec, zone, next_at, left, _, state, task = _row(one)
+    return [name, spec if zone == "UTC" else f"{spec} {zone}", str(next_at)[:16], left, state, task]
 
 
 def _facts(one: Schedule) -> dict[str, object]:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from jobrunner import state_backend
+from jobrunner import dependencies, state_backend
 from jobrunner.cli import printing, session
 from jobrunner.cli.job_facts import attempt_facts, facts, hidden
 from jobrunner.cli.portrait import portrait
@@ -14,6 +14,8 @@ from jobrunner.masking import masked
 from jobrunner.models import Json
 from jobrunner.status import Status
 from jobrunner.times import iso
+
+_NEEDED = ("job", "kind", "status")
 
 
 def show(
@@ -49,4 +51,5 @@ def _facts(client: DirectClient, one: int, *, reveal: bool) -> Json:
             "executions": [attempt_facts(attempt) for attempt in state_backend.attempts(database, one)],
             "history": [transition._asdict() for transition in state_backend.history(database, one)],
             "children": state_backend.children(database, one),
+            "after": [dict(zip(_NEEDED, edge, strict=True)) for edge in dependencies.of(database, one)],
         }

@@ -4,7 +4,7 @@ import json
 import subprocess
 from collections.abc import Sequence
 
-from jobrunner import broker, environment, execution, orchestrator, ownership, schedules, state_backend
+from jobrunner import broker, dependencies, environment, execution, orchestrator, ownership, schedules, state_backend
 from jobrunner.context import Current, enter, leave
 from jobrunner.database import Database
 from jobrunner.errors import InvocationNotFound, UsageError
@@ -40,6 +40,7 @@ def _claim(
         wall_clock.heed()
         broker.promote_and_expire(database)
         schedules.fire_due(database)
+        dependencies.settle(database)
         claimed = broker.claim(database, registration.id, queues, 1)
     wall_clock.written()
     return claimed[0] if claimed else None

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from jobrunner import dependencies
 from jobrunner.database import Database
 from jobrunner.errors import JobRunnerError
 from jobrunner.runner.admission import admit
@@ -53,6 +54,7 @@ class Turn:
         self._intake = intake
         self._conf = conf
         self._wall_clock = WallClock(database)
+        self._more_to_settle = False
 
     def wants(self, slots: int, ahead: int, *, may_claim: bool) -> bool:
         """Whether there is something to do with so many free slots, and so many claims beyond them."""
@@ -60,6 +62,7 @@ class Turn:
             self._recorder.wants(self._attempts)
             or self._waiting.wants(slots)
             or self._wall_clock.is_set_anew
+            or self._more_to_settle
             or self._intake.wants(slots + ahead if may_claim else 0)
         )
 
@@ -87,6 +90,11 @@ class Turn:
             self._intake.look_again()
         ended_some = self._recorder.write(self._attempts)
         if ended_some:
+            self._intake.look_again()
+            self._waiting.look_again()
+        settled = dependencies.settle(self._database)
+        self._more_to_settle = settled.more
+        if settled.released or settled.cancelled:
             self._intake.look_again()
             self._waiting.look_again()
         waits = self._waiting.write(slots)

@@ -115,6 +115,8 @@ CREATE TABLE jr_invocation (
     unique_key  TEXT,                                -- at most one unfinished invocation a key
     parent      INTEGER,                             -- the invocation that enqueued this one
     schedule    TEXT,                                -- the name of the schedule that enqueued it
+    batch       INTEGER,                             -- the batch that it is a member of
+    counted     INTEGER NOT NULL DEFAULT 0,          -- 1: its end is counted in its batch
     created_at  INTEGER NOT NULL DEFAULT (CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)),
     run_at      INTEGER,                             -- not before
     expires_at  INTEGER,                             -- never started by then: expired
@@ -176,6 +178,8 @@ CREATE INDEX jr_finished   ON jr_invocation(finished_at)              WHERE fini
 CREATE INDEX jr_unhappy    ON jr_invocation(status, id)
     WHERE status = 'failed' OR status = 'cancelled' OR status = 'expired';
 CREATE INDEX jr_settling   ON jr_invocation(id)                       WHERE dependents = 1 AND finished_at IS NOT NULL;
+CREATE INDEX jr_of_batch    ON jr_invocation(batch, id)               WHERE batch IS NOT NULL;
+CREATE INDEX jr_uncounted  ON jr_invocation(id)                       WHERE batch IS NOT NULL AND finished_at IS NOT NULL AND counted = 0;
 CREATE INDEX jr_of_schedule ON jr_invocation(schedule) WHERE schedule IS NOT NULL AND finished_at IS NULL;
 CREATE INDEX jr_children   ON jr_invocation(parent)                   WHERE parent IS NOT NULL;
 
@@ -200,6 +204,27 @@ CREATE TABLE jr_dependency (
 
 CREATE INDEX jr_unsettled  ON jr_dependency(on_id, invocation) WHERE settled = 0;
 CREATE INDEX jr_depends_on ON jr_dependency(on_id);
+
+-- Batches -----------------------------------------------------------------------------------------
+-- Jobs that are looked at as one. At most one unfinished batch has a name; it is finished when it is not open any more and
+-- all its members have ended, and then its callbacks are enqueued, in the same transaction.
+
+CREATE TABLE jr_batch (
+    id          INTEGER PRIMARY KEY,
+    name        TEXT    NOT NULL CONSTRAINT "a batch has a name" CHECK (name <> ''),
+    created_at  INTEGER NOT NULL,
+    finished_at INTEGER,
+    open        INTEGER NOT NULL DEFAULT 0,    -- 1: whoever made it has not said that all are in
+    total       INTEGER NOT NULL DEFAULT 0,    -- members
+    done        INTEGER NOT NULL DEFAULT 0,    -- of them those that have succeeded
+    failed      INTEGER NOT NULL DEFAULT 0,    -- those that failed, were cancelled or expired
+    on_success  TEXT,                          -- JSON: what to enqueue when all have succeeded
+    on_failure  TEXT,                          -- when all have ended, and one of them not well
+    on_complete TEXT                           -- when all have ended
+) STRICT;
+
+CREATE UNIQUE INDEX jr_batch_name ON jr_batch(name) WHERE finished_at IS NULL;
+CREATE INDEX jr_batch_names ON jr_batch(name, id);
 
 -- Schedules ---------------------------------------------------------------------------------------
 -- The runner whose turn comes first after `next_at` enqueues the job, writes the instant down and moves `next_at` on, all in one
@@ -348,7 +373,7 @@ END;
 CREATE VIEW jobs AS
 SELECT i.id, i.task, coalesce(i.args, (SELECT value FROM jr_argument WHERE invocation = i.id)) AS args,
        i.status, i.queue, i.priority, i.attempt AS attempts, i.label,
-       NULL AS batch, i.schedule, i.parent,
+       (SELECT name FROM jr_batch WHERE id = i.batch) AS batch, i.schedule, i.parent,
        strftime('%Y-%m-%dT%H:%M:%fZ', i.created_at / 1000.0, 'unixepoch') AS created_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', i.run_at / 1000.0, 'unixepoch') AS run_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', i.started_at / 1000.0, 'unixepoch') AS started_at,
@@ -483,6 +508,15 @@ SELECT r.id, r.mode, r.slots, r.queues, r.host, r.pid,
        strftime('%Y-%m-%dT%H:%M:%fZ', r.stopped_at / 1000.0, 'unixepoch') AS stopped_at,
        r.stop_reason, r.stale
   FROM jr_runner AS r;
+
+CREATE VIEW batches AS
+SELECT name, total, done, failed,
+       CASE WHEN finished_at IS NULL THEN CASE WHEN open THEN 'open' ELSE 'running' END
+            WHEN failed > 0 THEN 'failed' ELSE 'success' END AS status,
+       strftime('%Y-%m-%dT%H:%M:%fZ', created_at / 1000.0, 'unixepoch') AS created_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', finished_at / 1000.0, 'unixepoch') AS finished_at
+  FROM jr_batch
+ ORDER BY id;
 
 CREATE VIEW schedules AS
 SELECT name, spec, zone,

@@ -18,14 +18,15 @@ from jobrunner.inline_client import InlineClient
 from jobrunner.invocation import AnyInvocation, Invocation
 from jobrunner.location import find_database
 from jobrunner.models import Json, Kind, Overlap
-from jobrunner.options import Options, OptionWords
+from jobrunner.options import Options, OptionWords, joined
 from jobrunner.plans import plan_of
 from jobrunner.status import Status
-from jobrunner.task import Task
+from jobrunner.task import Enqueuer, Task
 from jobrunner.times import Duration
 from jobrunner.timing import Timing
 
 if TYPE_CHECKING:
+    from jobrunner.batch_book import OpenBatch
     from jobrunner.schedule_book import Schedules
 
 P = ParamSpec("P")
@@ -142,7 +143,7 @@ class App:
             plan = plan_of(
                 name or task.name.rpartition(":")[2],
                 timing,
-                task.scheduled(args or {}),
+                task.later(args or {}),
                 overlap=overlap,
                 missed=missed,
                 jitter=jitter,
@@ -159,6 +160,26 @@ class App:
         from jobrunner.schedule_book import Schedules  # opens the database, which no worker does
 
         return Schedules(lambda: self.path, self._get_client)
+
+    def batch(
+        self,
+        name: str,
+        *,
+        on_success: Enqueuer[..., Any] | None = None,
+        on_failure: Enqueuer[..., Any] | None = None,
+        on_complete: Enqueuer[..., Any] | None = None,
+    ) -> "OpenBatch":
+        """Jobs to be looked at as one: `with app.batch("nightly", on_complete=report): send.enqueue(7)`.
+
+        Tasks to follow are enqueued once, without arguments, in the transaction that counts the last end: when all
+        have succeeded, when all have ended and one did not succeed, when all have ended. Members may add others by
+        `options(batch="nightly")`.
+        """
+        from jobrunner.batch_book import OpenBatch  # opens the database, which no worker does
+        from jobrunner.batches import Callbacks
+
+        said = [None if task is None else task.later({}) for task in (on_success, on_failure, on_complete)]
+        return OpenBatch(self._get_client, name, Callbacks(*said))
 
     # Jobs
 
@@ -179,7 +200,7 @@ class App:
 
     def _enqueue(self, task: str, kind: Kind, args: Json, options: OptionWords) -> AnyInvocation:
         request = Options().but(**options).request(task, payload.dump(args, "arguments"), args, kind)
-        return Invocation(self._get_client, self.client.enqueue([request])[0])
+        return Invocation(self._get_client, self.client.enqueue([joined(request)])[0])
 
     def invocation(self, invocation_id: int) -> AnyInvocation:
         """A job by its number; InvocationNotFound where there is none."""

@@ -1,6 +1,7 @@
 """The queue: what goes in, what becomes due, what a runner claims, what is called off."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -50,15 +51,22 @@ def _enqueue_keyed(database: Database, request: Request) -> Enqueued:
 def _insert(database: Database, requests: Sequence[Request]) -> list[InvocationId]:
     now = now_ms()
     large = [number for number, request in enumerate(requests) if len(request.args) > INLINE_BYTES]
-    if len(requests) == 1 and not large and requests[0].after is None:
+    if len(requests) == 1 and not large and requests[0].after is None and requests[0].batch is None:
         # One statement is a transaction already: half of the time that is not the disk's.
         return [InvocationId(database.insert("enqueue", (*requests[0], now)))]
     with database.transaction():
+        _join(database, requests, now)
         first = database.query("last_id")[0][0] + 1
         database.change_many("enqueue", ((*request, now) for request in requests))
         database.change_many("put_argument", ((first + number, requests[number].args) for number in large))
         _attach(database, first, requests)
     return list(map(InvocationId, range(first, first + len(requests))))
+
+
+def _join(database: Database, requests: Sequence[Request], now: int) -> None:
+    sizes = Counter(request.batch for request in requests if request.batch is not None)
+    database.change_many("need_batch", [(name, now) for name in sizes])
+    database.change_many("more_members", [(size, name) for name, size in sizes.items()])
 
 
 def _attach(database: Database, first: int, requests: Sequence[Request]) -> None:
@@ -158,6 +166,7 @@ def retry(database: Database, ids: Sequence[int], *, reason: str) -> list[Invoca
     with database.transaction():
         if conflict := database.one("key_conflict", ids=json.dumps(list(ids))):
             raise UniqueKeyTaken(conflict[0], conflict[1], False)
+        _uncount(database, ids)
         again = [
             InvocationId(row[0])
             for row in database.query("retry", ids=json.dumps(list(ids)), now=now_ms(), reason=reason)
@@ -165,3 +174,12 @@ def retry(database: Database, ids: Sequence[int], *, reason: str) -> list[Invoca
         database.query("forget_results", ids=json.dumps(again))
         dependencies.wait_again(database, again)
     return sorted(again)
+
+
+def _uncount(database: Database, ids: Sequence[int]) -> None:
+    """Their batches are not finished any more."""
+    counted = database.query("to_recount", ids=json.dumps(list(ids)))
+    if counted:
+        database.change_many("reopen", [(batch,) for batch in {row[1] for row in counted}])
+        database.change_many("uncount", [(well, 1 - well, batch) for _, batch, well in counted])
+        database.query("not_counted", ids=json.dumps([row[0] for row in counted]))

@@ -117,6 +117,16 @@ class ScheduleNotFound(JobRunnerError, LookupError):
         self.name = name
 
 
+class BatchNotFound(JobRunnerError, LookupError):
+    """No batch has this name."""
+
+    exit_code = 4
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no batch {name!r}: `jobrunner batch list` shows them")
+        self.name = name
+
+
 class RunnerNotFound(JobRunnerError, LookupError):
     """No runner has this number."""
 

@@ -51,6 +51,8 @@ class Request(NamedTuple):
     schedule: str | None = None
     after: str | None = None
     """JSON text of a list of `After`: what must end before it begins."""
+    batch: str | None = None
+    """The name of the batch that it joins: the unfinished one, or a new one."""
 
 
 class Enqueued(NamedTuple):
@@ -134,6 +136,7 @@ class Job(NamedTuple):
     error_type: str | None
     error_message: str | None
     schedule: str | None = None
+    batch: str | None = None
 
 
 class State(NamedTuple):
@@ -229,6 +232,29 @@ class Schedule(NamedTuple):
     paused: bool
     paused_until: int | None
     vanished_at: int | None
+
+
+class Batch(NamedTuple):
+    """Jobs that are looked at as one; the callbacks are requests as JSON text."""
+
+    id: int
+    name: str
+    created_at: int
+    finished_at: int | None
+    open: bool
+    total: int
+    done: int
+    failed: int
+    on_success: str | None
+    on_failure: str | None
+    on_complete: str | None
+
+    @property
+    def status(self) -> str:
+        """Open, running, success or failed."""
+        if self.finished_at is None:
+            return "open" if self.open else "running"
+        return "failed" if self.failed else "success"
 
 
 class Fire(NamedTuple):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, TypedDict
@@ -11,6 +12,8 @@ from jobrunner.models import After, DependencyKind, IfExists, Json, Kind, OverLi
 from jobrunner.policy import OnCrash, Policy, Retry
 from jobrunner.times import Duration, duration_ms, instant_ms, now_ms
 
+joining: ContextVar[str | None] = ContextVar("jobrunner_batch", default=None)
+"""The batch that what is enqueued here joins, where it says nothing else."""
 Jobs = Any
 """A job or several, as `enqueue` gives them, or their numbers."""
 
@@ -38,6 +41,7 @@ class OptionWords(TypedDict, total=False):
     after: Jobs
     after_any: Jobs
     after_failure: Jobs
+    batch: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class Options:
     with other tasks. What is over the limit is blocked until there is room, or, with `over_limit="drop"`,
     cancelled. It begins when all of `after` have succeeded, all of `after_any` have ended, and all of `after_failure`
     have failed, were cancelled or expired; where one of them ends otherwise, it is cancelled itself. `retry` is a
-    number of attempts or a `Retry`. `timeout` bounds each attempt.
+    number of attempts or a `Retry`. `batch` is the name of the batch that it joins. `timeout` bounds each attempt.
     """
 
     queue: str = "default"
@@ -74,6 +78,7 @@ class Options:
     after: Jobs = ()
     after_any: Jobs = ()
     after_failure: Jobs = ()
+    batch: str | None = None
 
     def __post_init__(self) -> None:
         queue: object = self.queue
@@ -90,6 +95,9 @@ class Options:
             raise UsageError(f"concurrency is at least 1, not {self.concurrency}")
         if self.concurrency_key is not None and self.concurrency is None:
             raise UsageError("a concurrency_key needs concurrency=N: how many of it may run at a time")
+        batch: object = self.batch
+        if batch is not None and (not isinstance(batch, str) or not batch):
+            raise UsageError(f"a batch has a name, not {batch!r}")
         if self.over_limit not in ("block", "drop"):
             raise UsageError(f"over_limit is 'block' or 'drop', not {self.over_limit!r}")
         # What cannot be meant is refused where it is said, not where it is first used.
@@ -136,6 +144,7 @@ class Options:
             limit_size=self.concurrency,
             limit_drop=self.over_limit == "drop",
             after=self._after(),
+            batch=self.batch,
         )
 
     def _after(self) -> str | None:
@@ -160,8 +169,16 @@ class Options:
         return instant_ms(self.expires) if isinstance(self.expires, datetime) else now + duration_ms(self.expires)
 
 
+def joined(request: Request) -> Request:
+    """The request, as a member of the batch whose block this is in."""
+    name = joining.get()
+    return request if name is None or request.batch is not None else request._replace(batch=name)
+
+
 def _ids(jobs: Jobs) -> list[int]:
     """The numbers of jobs that were named: one or many, by number or as what an enqueue gave."""
+    if hasattr(jobs, "ids"):  # a batch
+        jobs = jobs.ids
     if isinstance(jobs, int) or hasattr(jobs, "id"):
         jobs = [jobs]
     ids = [getattr(one, "id", one) for one in jobs]

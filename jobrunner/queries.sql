@@ -10,11 +10,12 @@ SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version 
 -- The parameters are the fields of a Request in their order, then the present; ?9 says what becomes of a key that is
 -- held, and is not kept. Arguments above about 1 kB go into a table of their own.
 INSERT INTO jr_invocation(task, kind, args, queue, priority, run_at, expires_at, unique_key, label, policy, hold,
-                          parent, limit_key, limit_size, limit_drop, schedule, deps, created_at, status, reason)
+                          parent, limit_key, limit_size, limit_drop, schedule, deps, batch, created_at, status, reason)
 VALUES (?1, ?2, CASE WHEN length(?3) <= 1000 THEN ?3 END, ?4, ?5, ?6, ?7, ?8, ?10, ?11,
         CASE WHEN ?12 THEN 1 WHEN ?18 IS NULL THEN 0 ELSE 2 END,
-        ?13, ?14, ?15, ?16, ?17, CASE WHEN ?18 IS NULL THEN 0 ELSE json_array_length(?18) END, ?19,
-        CASE WHEN ?12 THEN 'blocked' WHEN ?6 > ?19 THEN 'scheduled' WHEN ?18 IS NULL THEN 'pending' ELSE 'blocked' END,
+        ?13, ?14, ?15, ?16, ?17, CASE WHEN ?18 IS NULL THEN 0 ELSE json_array_length(?18) END,
+        CASE WHEN ?19 IS NOT NULL THEN (SELECT id FROM jr_batch WHERE name = ?19 AND finished_at IS NULL) END, ?20,
+        CASE WHEN ?12 THEN 'blocked' WHEN ?6 > ?20 THEN 'scheduled' WHEN ?18 IS NULL THEN 'pending' ELSE 'blocked' END,
         CASE WHEN ?12 THEN 'held' WHEN ?18 IS NOT NULL THEN 'waits for job ' || json_extract(?18, '$[0][0]')
              || CASE WHEN json_array_length(?18) > 1 THEN ' and ' || (json_array_length(?18) - 1) || ' more' ELSE '' END END);
 
@@ -332,6 +333,74 @@ UPDATE jr_dependency SET settled = 0 WHERE on_id = ?1 AND invocation = ?2;
 SELECT edge.on_id, edge.kind, one.status FROM jr_dependency AS edge JOIN jr_invocation AS one ON one.id = edge.on_id
  WHERE edge.invocation = :id ORDER BY edge.on_id;
 
+-- Batches -----------------------------------------------------------------------------------------
+
+-- name: make_batch
+-- What is said of an unfinished one is changed, and what is not said stays.
+INSERT INTO jr_batch(name, created_at, open, on_success, on_failure, on_complete)
+VALUES (:batch, :now, :open, :on_success, :on_failure, :on_complete)
+    ON CONFLICT (name) WHERE finished_at IS NULL DO UPDATE
+   SET open = :open, on_success = coalesce(:on_success, on_success), on_failure = coalesce(:on_failure, on_failure),
+       on_complete = coalesce(:on_complete, on_complete);
+
+-- name: need_batch
+INSERT INTO jr_batch(name, created_at) VALUES (?1, ?2) ON CONFLICT (name) WHERE finished_at IS NULL DO NOTHING;
+
+-- name: more_members
+UPDATE jr_batch SET total = total + ?1 WHERE name = ?2 AND finished_at IS NULL;
+
+-- name: close_batch
+UPDATE jr_batch SET open = 0 WHERE id = :id;
+
+-- name: batch
+SELECT id, name, created_at, finished_at, open, total, done, failed, on_success, on_failure, on_complete
+  FROM jr_batch WHERE name = :batch ORDER BY id DESC LIMIT 1;
+
+-- name: batch_of_number
+SELECT id, name, created_at, finished_at, open, total, done, failed, on_success, on_failure, on_complete
+  FROM jr_batch WHERE id = :id;
+
+-- name: batches
+SELECT id, name, created_at, finished_at, open, total, done, failed, on_success, on_failure, on_complete
+  FROM jr_batch ORDER BY id DESC LIMIT :limit;
+
+-- name: members
+SELECT id FROM jr_invocation WHERE batch = :id AND batch IS NOT NULL AND (NOT :unfinished OR finished_at IS NULL) ORDER BY id;
+
+-- name: unhappy_members
+SELECT id FROM jr_invocation
+ WHERE batch = :id AND batch IS NOT NULL AND finished_at IS NOT NULL AND status <> 'success' ORDER BY id;
+
+-- name: uncounted
+SELECT id, batch, status FROM jr_invocation INDEXED BY jr_uncounted
+ WHERE batch IS NOT NULL AND finished_at IS NOT NULL AND counted = 0 LIMIT :limit;
+
+-- name: counted
+UPDATE jr_invocation SET counted = 1 WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: count_members
+UPDATE jr_batch SET done = done + ?1, failed = failed + ?2 WHERE id = ?3;
+
+-- name: complete
+UPDATE jr_batch INDEXED BY jr_batch_name SET finished_at = :now WHERE finished_at IS NULL AND open = 0 AND done + failed = total
+RETURNING id, name, created_at, finished_at, open, total, done, failed, on_success, on_failure, on_complete;
+
+-- name: to_recount
+-- Of those that are to be done again: counted ones, and how.
+SELECT id, batch, status = 'success' FROM jr_invocation
+ WHERE id IN (SELECT value FROM json_each(:ids)) AND counted = 1 AND finished_at IS NOT NULL;
+
+-- name: reopen
+-- Not where another batch has the name by now: then the old one stays as it was.
+UPDATE OR IGNORE jr_batch SET finished_at = NULL WHERE id = ?1;
+
+-- name: uncount
+UPDATE jr_batch SET done = done - ?1, failed = failed - ?2 WHERE id = ?3 AND finished_at IS NULL;
+
+-- name: not_counted
+UPDATE jr_invocation SET counted = 0
+ WHERE id IN (SELECT value FROM json_each(:ids)) AND batch IN (SELECT id FROM jr_batch WHERE finished_at IS NULL);
+
 -- Cancelling and retrying -------------------------------------------------------------------------
 
 -- name: cancel_waiting
@@ -425,7 +494,7 @@ SELECT id, claim, attempt, crashes, kind, task, NULL, policy, queue, priority, s
 SELECT i.id, i.status, i.kind, i.task, coalesce(i.args, (SELECT value FROM jr_argument WHERE invocation = i.id)),
        i.queue, i.priority, i.label, i.unique_key, i.parent, i.policy, i.attempt, i.crashes, i.claim, i.runner,
        i.created_at, i.run_at, i.expires_at, i.started_at, i.finished_at, i.cancel_at, i.reason,
-       a.error_type, a.error_message, i.schedule
+       a.error_type, a.error_message, i.schedule, (SELECT name FROM jr_batch WHERE id = i.batch)
   FROM jr_invocation AS i
   LEFT JOIN jr_attempt AS a
     ON a.invocation = i.id
@@ -533,6 +602,7 @@ SELECT i.id
    AND (:before IS NULL OR i.id < :before)
    AND (:parent IS NULL OR i.parent = :parent)
    AND (:schedule IS NULL OR i.schedule = :schedule)
+   AND (:batch IS NULL OR i.batch IN (SELECT id FROM jr_batch WHERE name = :batch))
    AND (:error IS NULL OR EXISTS (SELECT 1 FROM jr_attempt AS a WHERE a.invocation = i.id
                                      AND instr(a.error_type || ': ' || a.error_message, :error)))
    AND (:text IS NULL OR instr(i.task, :text) OR instr(i.label, :text) OR instr(i.args, :text))

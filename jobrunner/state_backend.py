@@ -39,6 +39,7 @@ class Filter(NamedTuple):
     until: int | None = None
     parent: int | None = None
     schedule: str | None = None
+    batch: str | None = None
     error: str | None = None
     text: str | None = None
     before: int | None = None

@@ -11,7 +11,7 @@ from jobrunner.arguments import parameters_of
 from jobrunner.errors import UsageError
 from jobrunner.invocation import GetClient, Invocation
 from jobrunner.models import Request
-from jobrunner.options import Options, OptionWords
+from jobrunner.options import Options, OptionWords, joined
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,14 +28,18 @@ class Enqueuer(Generic[P, R]):
         self._client = client
         self._same = options.request(name, "{}", {}) if options.are_same_for_all_calls else None
 
+    def later(self, args: Mapping[str, Any]) -> Request:
+        """What a schedule or a batch enqueues: a call with these arguments; TypeError where they do not fit."""
+        return self._request((), args)
+
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Invocation[R]:
         """Queue a call with these arguments; TypeError where they do not fit the function."""
         request = self._request(args, kwargs)
-        return Invocation(self._client, self._client().enqueue([request])[0])
+        return Invocation(self._client, self._client().enqueue([joined(request)])[0])
 
     def enqueue_many(self, calls: Iterable[Mapping[str, Any]]) -> list[Invocation[R]]:
         """Queue a call for each mapping of arguments, in one transaction: all or nothing."""
-        requests = [self._request((), call) for call in calls]
+        requests = [joined(self._request((), call)) for call in calls]
         return [Invocation(self._client, one) for one in self._client().enqueue(requests)]
 
     def _request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request:
@@ -54,10 +58,6 @@ class Task(Enqueuer[P, R], Generic[P, R, C]):
         functools.update_wrapper(self, function)
         self.declared = options.policy().to_json()
         """What a runner must know where the invocation itself does not say it."""
-
-    def scheduled(self, args: Mapping[str, Any]) -> Request:
-        """What a schedule enqueues: a call with these arguments; TypeError where they do not fit the function."""
-        return self._request((), args)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
         """Run it here and now."""

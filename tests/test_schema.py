@@ -16,7 +16,7 @@ from tests.helpers.waiting import until
 
 Drain = Callable[..., object]
 
-VIEWS = ["jobs", "history", "queues", "runners", "failures", "attempts", "output", "schedules", "fires"]
+VIEWS = ["jobs", "history", "queues", "runners", "failures", "attempts", "output", "schedules", "fires", "batches"]
 
 
 @pytest.fixture

@@ -336,3 +336,8 @@ def enqueue_after_itself() -> None:
 
 def enqueue_after_itself_and_wait() -> None:
     app.enqueue("tests.tasks:touch", after=current().id).result()
+
+
+def add_to_batch(name: str, depth: int) -> None:
+    for _ in range(2 if depth else 0):
+        app.enqueue("tests.together:add_to_batch", {"name": name, "depth": depth - 1}, batch=name)

@@ -80,6 +80,7 @@ def enqueue(
         list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="Set for the job; repeat.")
     ] = None,
     label: Annotated[str | None, typer.Option("--label", metavar="TEXT", help="For people.")] = None,
+    batch: Annotated[str | None, typer.Option("--batch", metavar="NAME", help="Make it a member of a batch.")] = None,
     after: Annotated[
         list[str] | None, typer.Option("--after", metavar="ID", help="Begin when that job has succeeded; repeat.")
     ] = None,

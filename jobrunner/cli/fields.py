@@ -27,6 +27,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "env": (dict,),
     "label": (str,),
     "hold": (bool,),
+    "batch": (str,),
     "after": (list, int),
     "after_any": (list, int),
     "after_failure": (list, int),
@@ -71,7 +72,7 @@ def options(fields: Mapping[str, Json]) -> Options:
 
 
 AFTER = ("after", "after_any", "after_failure")
-_SAME = ("queue", "priority", "at", "if_exists", "timeout", "env", "label", "hold", *AFTER)
+_SAME = ("queue", "priority", "at", "if_exists", "timeout", "env", "label", "hold", "batch", *AFTER)
 
 
 def _expires(said: str | float) -> Any:

@@ -27,6 +27,7 @@ def facts(job: Job) -> dict[str, Json]:
         "key": job.unique_key,
         "parent": job.parent,
         "schedule": job.schedule,
+        "batch": job.batch,
         "policy": parsed(job.policy),
         "attempts": job.attempts,
         "crashes": job.crashes,

@@ -27,9 +27,14 @@ def wait(
         str | None, typer.Option("--timeout", metavar="DURATION", help="Exit 124 when they are not final by then.")
     ] = None,
 ) -> None:
-    """Wait for jobs, or for all that are unfinished. Exit code 1: one of them did not succeed."""
+    """Wait for jobs, for a batch as @NAME, or for all that is unfinished. Exit code 1: one did not succeed."""
     called = session.of(context)
     seconds = None if timeout is None else duration_ms(timeout) / 1000
+    if ids and len(ids) == 1 and ids[0].startswith("@"):
+        from jobrunner.cli.batch import wait as wait_for_batch
+
+        wait_for_batch(called, ids[0][1:], seconds)
+        return
     named = job_ids(ids, "wait") if ids else None
     with called.client() as client:
         states = client.wait(state_backend.unfinished(client.database) if named is None else named, seconds)

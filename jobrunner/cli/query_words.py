@@ -9,7 +9,7 @@ from jobrunner.state_backend import Filter
 from jobrunner.status import Status
 from jobrunner.times import duration_ms, instant_ms, now_ms
 
-KEYS = ("status", "queue", "task", "label", "since", "until", "parent", "schedule", "error")
+KEYS = ("status", "queue", "task", "label", "since", "until", "parent", "schedule", "batch", "error")
 
 
 def read(words: Sequence[str]) -> Filter:
@@ -33,6 +33,7 @@ def read(words: Sequence[str]) -> Filter:
         until=_moment(said.get("until")),
         parent=whole("parent:", said.get("parent")),
         schedule=said.get("schedule"),
+        batch=said.get("batch"),
         error=said.get("error"),
         text=" ".join(texts) or None,
     )

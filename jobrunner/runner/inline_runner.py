@@ -4,7 +4,17 @@ import json
 import subprocess
 from collections.abc import Sequence
 
-from jobrunner import broker, dependencies, environment, execution, orchestrator, ownership, schedules, state_backend
+from jobrunner import (
+    batches,
+    broker,
+    dependencies,
+    environment,
+    execution,
+    orchestrator,
+    ownership,
+    schedules,
+    state_backend,
+)
 from jobrunner.context import Current, enter, leave
 from jobrunner.database import Database
 from jobrunner.errors import InvocationNotFound, UsageError
@@ -41,6 +51,7 @@ def _claim(
         broker.promote_and_expire(database)
         schedules.fire_due(database)
         dependencies.settle(database)
+        batches.count(database)
         claimed = broker.claim(database, registration.id, queues, 1)
     wall_clock.written()
     return claimed[0] if claimed else None

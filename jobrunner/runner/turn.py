@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jobrunner import dependencies
+from jobrunner import batches, dependencies
 from jobrunner.database import Database
 from jobrunner.errors import JobRunnerError
 from jobrunner.runner.admission import admit
@@ -92,9 +92,9 @@ class Turn:
         if ended_some:
             self._intake.look_again()
             self._waiting.look_again()
-        settled = dependencies.settle(self._database)
-        self._more_to_settle = settled.more
-        if settled.released or settled.cancelled:
+        settled, counted = dependencies.settle(self._database), batches.count(self._database)
+        self._more_to_settle = settled.more or counted.more
+        if settled.released or settled.cancelled or counted.completed:
             self._intake.look_again()
             self._waiting.look_again()
         waits = self._waiting.write(slots)

@@ -1,0 +1,115 @@
+"""Batches: jobs that are looked at as one, counted as they end, with jobs to follow when all have.
+
+Who ended a member and how does not matter here: what has ended and is not counted is found by an index.
+"""
+
+import json
+from collections import Counter
+from typing import NamedTuple
+
+from jobrunner import broker
+from jobrunner.database import Database
+from jobrunner.errors import BatchNotFound
+from jobrunner.models import Batch, InvocationId, Request
+from jobrunner.status import Status
+from jobrunner.times import now_ms
+
+AT_ONCE = 1000
+"""Members that one transaction counts."""
+
+
+class Callbacks(NamedTuple):
+    """What is enqueued when all members have ended: well, with a failure among them, and in any case."""
+
+    on_success: Request | None = None
+    on_failure: Request | None = None
+    on_complete: Request | None = None
+
+
+class Counted(NamedTuple):
+    """How many members were counted, how many batches completed, and whether there is more to count."""
+
+    members: int
+    completed: int
+    more: bool
+
+
+def make(database: Database, name: str, callbacks: Callbacks, *, is_open: bool) -> int:
+    """The unfinished batch of this name, or a new one, with these callbacks; an open one cannot complete."""
+    with database.transaction():
+        said = [None if one is None else json.dumps(one) for one in callbacks]
+        database.query(
+            "make_batch",
+            batch=name,
+            now=now_ms(),
+            open=is_open,
+            on_success=said[0],
+            on_failure=said[1],
+            on_complete=said[2],
+        )
+        return find(database, name).id
+
+
+def close(database: Database, batch_id: int) -> None:
+    """Nothing more comes from who made it: it completes when its members have ended, at once where there is none."""
+    with database.transaction():
+        database.query("close_batch", id=batch_id)
+        count(database)
+
+
+def find(database: Database, name: str) -> Batch:
+    """The newest of this name; BatchNotFound where there is none."""
+    row = database.one("batch", batch=name)
+    if row is None:
+        raise BatchNotFound(name)
+    return Batch(*row)
+
+
+def by_number(database: Database, batch_id: int) -> Batch:
+    """One that is known to be there."""
+    return Batch(*database.query("batch_of_number", id=batch_id)[0])
+
+
+def batches(database: Database, limit: int = 1000) -> list[Batch]:
+    """The newest first."""
+    return [Batch(*row) for row in database.query("batches", limit=limit)]
+
+
+def members(database: Database, batch_id: int, *, unfinished_only: bool = False) -> list[InvocationId]:
+    """Their numbers, in order."""
+    return [row[0] for row in database.query("members", id=batch_id, unfinished=unfinished_only)]
+
+
+def cancel(database: Database, batch_id: int) -> list[InvocationId]:
+    """Call off what of it has not ended; gives the numbers."""
+    with database.transaction():
+        ids = members(database, batch_id, unfinished_only=True)
+        cancelled = broker.cancel(database, ids, reason="cancelled with its batch")
+        while count(database).more:
+            pass
+    return cancelled
+
+
+def retry(database: Database, batch_id: int) -> list[InvocationId]:
+    """Have those of it done again that did not succeed: it is not complete any more; gives the numbers."""
+    ids = [row[0] for row in database.query("unhappy_members", id=batch_id)]
+    return broker.retry(database, ids, reason="retried with its batch")
+
+
+def count(database: Database) -> Counted:
+    """Inside a transaction: count what has ended, and complete the batches whose members all have."""
+    rows = database.query("uncounted", limit=AT_ONCE)
+    if rows:
+        done = Counter(batch for _, batch, status in rows if status == Status.SUCCESS)
+        failed = Counter(batch for _, batch, status in rows if status != Status.SUCCESS)
+        database.query("counted", ids=json.dumps([row[0] for row in rows]))
+        database.change_many("count_members", [(done[one], failed[one], one) for one in done | failed])
+    completed = [Batch(*row) for row in database.query("complete", now=now_ms())]
+    for one in completed:
+        _follow(database, one)
+    return Counted(len(rows), len(completed), len(rows) == AT_ONCE)
+
+
+def _follow(database: Database, one: Batch) -> None:
+    ways = (one.on_complete, one.on_failure if one.failed else one.on_success)
+    broker.enqueue(database, [Request(*json.loads(said)) for said in ways if said is not None])

@@ -368,6 +368,9 @@ BEGIN
             CASE WHEN old.claim > 0 THEN old.runner END, new.reason);
 END;
 
+-- By this view a database of another program is known to have these tables, too, and of which version.
+CREATE VIEW jr_schema AS SELECT 1 AS version;
+
 -- Views for people --------------------------------------------------------------------------------
 
 CREATE VIEW jobs AS
@@ -463,7 +466,7 @@ BEGIN
 END;
 
 -- Every transition of every job, the happy path included.
-CREATE VIEW history AS
+CREATE VIEW jr_transitions AS
 SELECT job, strftime('%Y-%m-%dT%H:%M:%fZ', ms / 1000.0, 'unixepoch') AS at,
        from_status, to_status, attempt, claim, runner, reason
   FROM (
@@ -488,7 +491,9 @@ SELECT job, strftime('%Y-%m-%dT%H:%M:%fZ', ms / 1000.0, 'unixepoch') AS at,
                         WHERE invocation = i.id AND claim = i.claim AND to_status = 'success'))
  ORDER BY job, step;
 
-CREATE VIEW queues AS
+CREATE VIEW history AS SELECT * FROM jr_transitions;
+
+CREATE VIEW jr_queues AS
 SELECT queue, sum(status = 'pending') AS pending, sum(status IN ('running', 'resumed')) AS running,
        sum(status = 'paused') AS paused, sum(status = 'scheduled') AS scheduled, sum(status = 'blocked') AS blocked
   FROM (SELECT queue, status FROM jr_invocation WHERE status = 'pending'
@@ -497,6 +502,8 @@ SELECT queue, sum(status = 'pending') AS pending, sum(status IN ('running', 'res
         UNION ALL SELECT queue, status FROM jr_invocation WHERE status = 'scheduled'
         UNION ALL SELECT queue, status FROM jr_invocation WHERE status = 'blocked')
  GROUP BY queue;
+
+CREATE VIEW queues AS SELECT * FROM jr_queues;
 
 CREATE VIEW runners AS
 SELECT r.id, r.mode, r.slots, r.queues, r.host, r.pid,

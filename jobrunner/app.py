@@ -4,6 +4,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from jobrunner.batch_book import OpenBatch
     from jobrunner.schedule_book import Schedules
 
+_borrowed: "ContextVar[tuple[tuple[App, Client], ...]]" = ContextVar("jobrunner_using", default=())
+"""The connections that apps are to use here, the innermost last."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -77,6 +80,9 @@ class App:
         """Where calls go: to the runner from inside a job, to an `inline` block, else to the database."""
         if self._inline is not None:
             return self._inline
+        for app, client in reversed(_borrowed.get()):
+            if app is self:
+                return client
         current = find_current()
         if current is not None and current.link is not None:
             return ChannelClient(current)
@@ -235,6 +241,33 @@ class App:
             yield
         finally:
             self._inline = before
+
+    @contextlib.contextmanager
+    def using(self, connection: Any) -> Iterator[None]:
+        """Enqueue on a connection of yours, in its transaction: a sqlite3, apsw or SQLAlchemy connection, or a Session.
+
+        The jobs are committed, or rolled back, together with your rows; nothing is begun or ended here. Our tables must
+        be in the database of that connection, and it must be the one of this app: `app.install(conn)` makes them. A
+        transaction that you begin by hand is best begun IMMEDIATE: one that has read before another program wrote
+        cannot write any more, and SQLite says that it is locked.
+        """
+        from jobrunner.callers import UsingClient  # knows the database, which no worker does
+
+        borrowed = _borrowed.set((*_borrowed.get(), (self, UsingClient.on(connection, self.path))))
+        try:
+            yield
+        finally:
+            _borrowed.reset(borrowed)
+
+    @staticmethod
+    def install(connection: Any) -> list[str]:
+        """Make the tables in your own database, in your transaction; gives the views whose names you have already.
+
+        A runner puts the file into WAL mode when it opens it.
+        """
+        from jobrunner.callers import install
+
+        return install(connection)
 
     def drain(self, queues: Sequence[str] = ()) -> int:
         """For tests: do all that is due, here, one after the other, without processes; tells how many were done."""

@@ -186,6 +186,36 @@ def objects_of(script: str) -> dict[str, str]:
         return {str(name): str(text) for name, text in connection.execute(sql.queries()["objects"])}
 
 
+@contextmanager
+def borrowing(path: Path) -> Iterator[apsw.Connection]:
+    """A write transaction in a file that need not be ours, and is in WAL mode after it."""
+    check_file(path)
+    with told(path):
+        refuse_other_library(path)
+        with contextlib.closing(apsw.Connection(_itself(path), flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
+            connection.set_busy_handler(Patience(30.0))
+            connection.pragma("journal_mode", "wal")
+            connection.pragma("synchronous", 2)
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+
+
+def statements_of(script: str) -> list[str]:
+    """The statements of a script, one by one."""
+    found, text = [], ""
+    for line in script.splitlines(keepends=True):
+        text += "" if not text.strip() and line.lstrip().startswith("--") else line
+        if line.rstrip().split("--")[0].rstrip().endswith(";") and apsw.complete(text):
+            found.append(text.strip())
+            text = ""
+    return found
+
+
 class Found(NamedTuple):
     """A row that a script gave: the number of its statement, from 1 on, the names of its columns, and its values."""
 

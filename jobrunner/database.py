@@ -13,10 +13,8 @@ from jobrunner import forks, sql
 from jobrunner.connection import TOLD, Patience, connect, has_moved, told
 from jobrunner.database_file import check_file, make_file
 from jobrunner.errors import DatabaseBroken, DatabaseBusy, ForeignDatabase, JobRunnerError, NotBegun
+from jobrunner.identity import SCHEMA_VERSION, Identity
 from jobrunner.lifetime import Closing
-
-APPLICATION_ID = 1785884274
-SCHEMA_VERSION = 1
 
 Row = tuple[Any, ...]
 Value = None | int | float | str | bytes
@@ -177,10 +175,10 @@ class Database(Closing):
 
     def check_schema(self) -> None:
         """ForeignDatabase where the file is not one that this jobrunner can work with as it is."""
-        application_id, version, _, _ = self.query("identity")[0]
-        self._refuse_foreign(application_id, version)
-        if version != SCHEMA_VERSION:
-            raise ForeignDatabase(f"{self.path} has schema version {version}, and had {SCHEMA_VERSION}")
+        identity = self._identity()
+        self._refuse_foreign(identity)
+        if identity.version != SCHEMA_VERSION:
+            raise ForeignDatabase(f"{self.path} has schema version {identity.version}, and had {SCHEMA_VERSION}")
 
     def _mine(self) -> apsw.Connection:
         if self._connection is None:
@@ -221,22 +219,28 @@ class Database(Closing):
         self._lock.release()
 
     def _prepare_schema(self) -> None:
-        application_id, version, objects, journal = self.query("identity")[0]
-        if application_id == APPLICATION_ID and version == SCHEMA_VERSION and journal == "wal":
+        identity = self._identity()
+        if identity.is_ours and identity.version == SCHEMA_VERSION and identity.journal == "wal":
             return
-        if application_id == 0 and version == 0 and objects == 0:
+        if identity.is_empty:
             self._create_schema()
             return
-        self._refuse_foreign(application_id, version)
-        migrate(self, version, SCHEMA_VERSION, sql.migrations())
+        self._refuse_foreign(identity)
+        migrate(self, identity.version, SCHEMA_VERSION, sql.migrations())
         self._insist_on_wal()
 
-    def _refuse_foreign(self, application_id: int, version: int) -> None:
-        if application_id != APPLICATION_ID:
-            raise ForeignDatabase(f"{self.path} is a database of another program, and is left as it is")
-        if version > SCHEMA_VERSION:
+    def _identity(self) -> Identity:
+        return Identity(*self.query("identity")[0])
+
+    def _refuse_foreign(self, identity: Identity) -> None:
+        if not identity.is_ours:
             raise ForeignDatabase(
-                f"{self.path} has schema version {version}, and this jobrunner knows {SCHEMA_VERSION}: "
+                f"{self.path} is a database of another program, and is left as it is: `jobrunner init FILE` makes the "
+                "tables of jobrunner in an application's own"
+            )
+        if identity.version > SCHEMA_VERSION:
+            raise ForeignDatabase(
+                f"{self.path} has schema version {identity.version}, and this jobrunner knows {SCHEMA_VERSION}: "
                 "update with `pip install -U sqlite-jobrunner`"
             )
 
@@ -256,7 +260,7 @@ class Database(Closing):
             self._mine().execute(before).fetchall()
         with self.transaction():
             # Somebody else may have made it since we looked.
-            if self.query("identity")[0][:3] == (0, 0, 0):
+            if self._identity().is_empty:
                 self.script(rest.rpartition("COMMIT;")[0])
         with told(self.path):
             self._mine().pragma("synchronous", 1 if self._relaxed else 2)

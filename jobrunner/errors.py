@@ -224,7 +224,8 @@ class OtherLibrary(UsageError):
     def __init__(self, path: Path) -> None:
         super().__init__(
             f"{path} is open in this process by other means (Python's sqlite3, say), and jobrunner beside it would "
-            "make both lose their locks. Close that connection first, or use jobrunner from another process"
+            "make both lose their locks. Enqueue on that connection (`with app.using(conn):`), close it first, or use "
+            "jobrunner from another process"
         )
         self.path = path
 

@@ -2,7 +2,8 @@
 
 -- name: identity
 SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
-       (SELECT count(*) FROM sqlite_schema), (SELECT journal_mode FROM pragma_journal_mode);
+       (SELECT count(*) FROM sqlite_schema), (SELECT journal_mode FROM pragma_journal_mode),
+       (SELECT sql FROM sqlite_schema WHERE name = 'jr_schema');
 
 -- Enqueueing --------------------------------------------------------------------------------------
 
@@ -513,7 +514,7 @@ SELECT claim, attempt, runner, pid, started_at, finished_at, outcome, exit_code,
   FROM jr_attempt WHERE invocation = :id ORDER BY claim;
 
 -- name: history
-SELECT at, from_status, to_status, attempt, claim, runner, reason FROM history WHERE job = :id;
+SELECT at, from_status, to_status, attempt, claim, runner, reason FROM jr_transitions WHERE job = :id;
 
 -- name: log
 SELECT id, claim, at, stream, data, cut FROM jr_output WHERE invocation = :id AND id > :after ORDER BY id LIMIT :limit;
@@ -579,7 +580,7 @@ SELECT runner, count(*) FROM jr_invocation
  WHERE status = 'running' OR status = 'paused' OR status = 'resumed' GROUP BY runner;
 
 -- name: queue_counts
-SELECT queue, pending, running, paused, scheduled, blocked FROM queues;
+SELECT queue, pending, running, paused, scheduled, blocked FROM jr_queues;
 
 -- name: runners
 SELECT id, mode, slots, queues, host, pid, token, started_at, heartbeat_at, stopped_at, stop_reason, stale

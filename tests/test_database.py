@@ -11,7 +11,7 @@ import pytest
 
 from jobrunner import App
 from jobrunner.connection import Patience, connect
-from jobrunner.database import SCHEMA_VERSION, Database, migrate
+from jobrunner.database import Database, migrate
 from jobrunner.database_file import make_file
 from jobrunner.errors import (
     CannotCreate,
@@ -23,6 +23,7 @@ from jobrunner.errors import (
     NotBegun,
     UsageError,
 )
+from jobrunner.identity import SCHEMA_VERSION
 from tests.helpers.files import rows, sqlite_shell
 from tests.helpers.processes import environment, run_python
 from tests.helpers.waiting import until

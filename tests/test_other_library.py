@@ -21,7 +21,7 @@ def refused(do):
     try:
         do()
     except OtherLibrary as error:
-        assert "Close that connection first" in str(error), error
+        assert "close it first" in str(error), error
         assert error.exit_code == 2
     else:
         raise AssertionError("it was let in")

@@ -47,7 +47,8 @@ def test_every_view_reads_in_the_shell(by_hand: Path, view: str) -> None:
 
 
 def test_the_views_are_all_that_is_there_for_people(by_hand: Path) -> None:
-    names = [name for (name,) in rows(by_hand, "SELECT name FROM sqlite_schema WHERE type = 'view' ORDER BY name")]
+    text = "SELECT name FROM sqlite_schema WHERE type = 'view' AND name NOT LIKE 'jr%' ORDER BY name"
+    names = [name for (name,) in rows(by_hand, text)]
     assert names == sorted(VIEWS)
 
 

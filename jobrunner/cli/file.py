@@ -10,15 +10,30 @@ import typer
 
 from jobrunner import backup as backups
 from jobrunner import connection
+from jobrunner import guest as guests
 from jobrunner.cli import printing, session
 from jobrunner.database import Database
 from jobrunner.errors import UsageError
 
 
-def init(context: typer.Context) -> None:
-    """Make the database. Prints its path; one that is there is left as it is."""
+def init(
+    context: typer.Context,
+    file: Annotated[
+        str | None, typer.Argument(metavar="[FILE]", help="An application's own database may get the tables, too.")
+    ] = None,
+) -> None:
+    """Make the database. Prints its path; one that is there is left as it is.
+
+    With a FILE that an application has made, the tables of jobrunner are made in it, beside those that it has, and
+    it is put into WAL mode: then jobs can be enqueued in the application's own transactions.
+    """
     called = session.of(context)
-    with Database(called.path, create=True) as database:
+    target = called.path if file is None else Path(file).absolute()
+    if file is not None and target.exists():
+        left_out = guests.install_into(target)
+        if left_out:
+            called.notice(f"left out, since the application has these names: {', '.join(left_out)}")
+    with Database(target, create=True) as database:
         path = str(database.path)
     if called.json:
         printing.write_json({"path": path})

@@ -8,7 +8,7 @@ from typing import Any
 import apsw
 import pytest
 
-from jobrunner.database import APPLICATION_ID
+from jobrunner.identity import APPLICATION_ID
 from tests.helpers.processes import ROOT
 from tests.helpers.waiting import SECONDS
 

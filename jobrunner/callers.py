@@ -1,0 +1,106 @@
+"""Connections of callers: sqlite3, apsw and SQLAlchemy, told apart by what they can do; none of them is imported."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jobrunner import guest
+from jobrunner.database import Row
+from jobrunner.direct_client import DirectClient
+from jobrunner.errors import UsageError
+from jobrunner.guest import BorrowedDatabase, Execute
+from jobrunner.models import State
+
+_ASYNC = ("AsyncSession", "AsyncConnection", "AsyncEngine", "Engine", "sessionmaker", "scoped_session")
+_LIBRARIES = ("sqlite3", "apsw")
+_BEGINNINGS = {
+    "": "BEGIN",
+    "DEFERRED": "BEGIN DEFERRED",
+    "IMMEDIATE": "BEGIN IMMEDIATE",
+    "EXCLUSIVE": "BEGIN EXCLUSIVE",
+}
+
+
+class Caller(NamedTuple):
+    """How to run a statement on a connection, and to begin a transaction where its library does that by itself."""
+
+    execute: Execute
+    begin: Callable[[], None]
+
+
+def caller(connection: Any) -> Caller:
+    """UsageError where this is no connection that can be used."""
+    kind = type(connection).__name__
+    if kind in _ASYNC:
+        raise UsageError(f"a {kind} cannot be used: give the sqlite3, apsw or SQLAlchemy connection, or a Session")
+    if hasattr(connection, "get_bind") and hasattr(connection, "connection"):  # a Session of SQLAlchemy
+        connection = connection.connection()
+    if hasattr(connection, "exec_driver_sql"):
+        return _of_sqlalchemy(connection)
+    if hasattr(connection, "execute") and hasattr(
+        type(connection), "in_transaction"
+    ):  # a closed one would tell nothing
+        return _of_driver(connection)
+    raise UsageError(f"a {kind} is no connection of sqlite3, apsw or SQLAlchemy")
+
+
+def _of_driver(connection: Any) -> Caller:
+    def execute(text: str, values: Any) -> list[Row]:
+        return [tuple(row) for row in connection.execute(text, values).fetchall()]
+
+    return Caller(execute, _beginner(connection, connection.execute))
+
+
+def _of_sqlalchemy(connection: Any) -> Caller:
+    driver = connection.connection.driver_connection
+    library = type(driver).__module__.partition(".")[0]
+    if library not in _LIBRARIES:
+        raise UsageError(f"a connection of SQLAlchemy over {library} cannot be used: it must be sqlite3's or apsw's")
+
+    def execute(text: str, values: Any) -> list[Row]:
+        found = connection.exec_driver_sql(text, values or None)
+        return [tuple(row) for row in found.fetchall()] if found.returns_rows else []
+
+    return Caller(execute, _beginner(driver, connection.exec_driver_sql))
+
+
+def _beginner(driver: Any, execute: Callable[[str], Any]) -> Callable[[], None]:
+    """Python's sqlite3 begins a transaction before an INSERT, and not before a SAVEPOINT: then do it in its place."""
+
+    def begin() -> None:
+        # autocommit is a number (LEGACY_TRANSACTION_CONTROL), or not there, where isolation_level says what happens.
+        if isinstance(getattr(driver, "autocommit", None), bool) or driver.in_transaction:
+            return
+        level = getattr(driver, "isolation_level", None)
+        if level in _BEGINNINGS:
+            execute(_BEGINNINGS[level])
+
+    return begin
+
+
+class UsingClient(DirectClient):
+    """What an app does in a block of `app.using(conn)`: on the caller's connection, and in its transaction."""
+
+    @classmethod
+    def on(cls, connection: Any, path: Path) -> "UsingClient":
+        """A client on it; UsageError where it cannot be used."""
+        found = caller(connection)
+        return cls(BorrowedDatabase(found.execute, found.begin, path))
+
+    def wait(self, ids: Sequence[int], timeout: float | None) -> list[State]:
+        """Only for what has ended: the rest cannot, as long as the caller's transaction lasts."""
+        states = self.states(ids)
+        if not all(state.status.is_final for state in states):
+            raise UsageError("a job cannot be waited for inside of app.using(conn): a runner sees it after the commit")
+        return states
+
+    async def wait_async(self, ids: Sequence[int], timeout: float | None) -> None:
+        """The same."""
+        self.wait(ids, timeout)
+
+
+def install(connection: Any) -> list[str]:
+    """Make our tables on the caller's connection; gives the names of views that were left out."""
+    found = caller(connection)
+    found.begin()
+    return guest.install(found.execute)

@@ -1,0 +1,132 @@
+"""Our tables in an application's own database: made there, and written to on its connection, in its transaction."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jobrunner import sql
+from jobrunner.connection import borrowing, statements_of
+from jobrunner.database import Database, Row, Value
+from jobrunner.errors import ForeignDatabase, UsageError
+from jobrunner.identity import SCHEMA_VERSION, Identity
+
+Execute = Callable[[str, Any], list[Row]]
+"""Run a statement with its values, a tuple or a mapping, and give all rows."""
+
+_NAMED = re.compile(r"CREATE (?:TABLE|VIEW|(?:UNIQUE )?INDEX|TRIGGER) \"?(\w+)\"?(?: .*? ON (\w+))?", re.DOTALL)
+
+
+def install(execute: Execute) -> list[str]:
+    """Make our tables where they are not; gives the views that were left out, since the application has the names."""
+    if _identity(execute).is_ours:
+        return []
+    taken = {row[0] for row in execute("SELECT name FROM sqlite_schema", ())}
+    left_out: list[str] = []
+    for statement in statements_of(sql.schema()):
+        kind = statement.split(None, 2)[:2]
+        if kind[0] in ("PRAGMA", "BEGIN", "COMMIT;"):
+            continue
+        if kind == ["CREATE", "VIEW"] and (name := _name(statement)) and _is_hindered(name, statement, taken, left_out):
+            left_out.append(name)
+        elif not (kind == ["CREATE", "TRIGGER"] and _table(statement) in left_out):
+            execute(statement, ())
+    return left_out
+
+
+def install_into(path: Path) -> list[str]:
+    """Make our tables in a file of an application, in one transaction; gives the views that were left out."""
+    with borrowing(path) as connection:
+        return install(lambda text, values: connection.execute(text, values).fetchall())
+
+
+def _is_hindered(name: str, statement: str, taken: set[str], left_out: list[str]) -> bool:
+    reads = set(re.findall(r"(?:FROM|JOIN) (\w+)", statement))
+    return name in taken or bool(reads & set(left_out))
+
+
+def _name(statement: str) -> str:
+    found = _NAMED.match(statement)
+    return found[1] if found else ""
+
+
+def _table(statement: str) -> str | None:
+    found = _NAMED.match(statement)
+    return found[2] if found else None
+
+
+def _identity(execute: Execute) -> Identity:
+    return Identity(*execute(sql.queries()["identity"], ())[0])
+
+
+class BorrowedDatabase(Database):
+    """The queries on a connection of the caller's, whose transactions are the caller's: none is begun or ended here."""
+
+    def __init__(self, execute: Execute, begin: Callable[[], None], path: Path) -> None:
+        # Nothing of an own connection: there is none.
+        self._execute = execute
+        self._begin_as_caller = begin
+        self._nested = 0
+        self.path = path
+        self._check(path)
+
+    def _check(self, path: Path) -> None:
+        try:
+            identity = _identity(self._execute)
+            files = self._execute("SELECT file FROM pragma_database_list WHERE name = 'main'", ())
+        except Exception as error:  # whatever the caller's library raises
+            raise UsageError(f"this connection cannot be used: {error}") from error
+        file = Path(files[0][0]) if files and files[0][0] else None
+        if file is None or not file.exists() or not path.exists() or not file.samefile(path):
+            raise UsageError(f"this connection is to {file or 'no file'}, and the jobs are in {path}")
+        if not identity.is_ours:
+            raise UsageError(
+                f"{path} has no tables of jobrunner: make them with app.install(conn), or `jobrunner init {path}`"
+            )
+        if identity.version != SCHEMA_VERSION:
+            raise ForeignDatabase(f"{path} has schema version {identity.version}, and this jobrunner {SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        """Nothing: the connection is the caller's."""
+
+    def query(self, name: str, **bindings: Value) -> list[Row]:
+        """Run the named statement and give all its rows."""
+        return self._execute(sql.queries()[name], bindings)
+
+    def change(self, name: str, **bindings: Value) -> int:
+        """Run the named statement and tell how many rows it changed itself."""
+        self.query(name, **bindings)
+        return int(self._execute("SELECT changes()", ())[0][0])
+
+    def change_many(self, name: str, rows: Iterable[tuple[Value, ...]]) -> list[Row]:
+        """Run the named statement once for each row of values; gives all rows that it returns."""
+        return [found for row in rows for found in self._execute(sql.queries()[name], row)]
+
+    def insert(self, name: str, row: tuple[Value, ...]) -> int:
+        """Run the named INSERT with a row of values; gives the row's number."""
+        self._execute(sql.queries()[name], row)
+        return int(self._execute("SELECT last_insert_rowid()", ())[0][0])
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A savepoint in the caller's transaction: all of it is there, or nothing."""
+        if self._nested == 0:
+            self._begin_as_caller()
+        self._nested += 1
+        try:
+            self._execute("SAVEPOINT jobrunner", ())
+            try:
+                yield
+            except BaseException:
+                self._execute("ROLLBACK TO jobrunner", ())
+                self._execute("RELEASE jobrunner", ())
+                raise
+            self._execute("RELEASE jobrunner", ())
+        finally:
+            self._nested -= 1
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """The caller's transaction is one, or there is none."""
+        yield

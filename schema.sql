@@ -205,6 +205,26 @@ CREATE TABLE jr_dependency (
 CREATE INDEX jr_unsettled  ON jr_dependency(on_id, invocation) WHERE settled = 0;
 CREATE INDEX jr_depends_on ON jr_dependency(on_id);
 
+-- Queues that are held back --------------------------------------------------------------------------
+-- Most queues have no row here: they are served as there are slots.
+
+CREATE TABLE jr_queue (
+    name         TEXT    PRIMARY KEY CONSTRAINT "a queue has a name" CHECK (name <> ''),
+    paused_until INTEGER,                      -- none of its jobs begin before; very far: until somebody resumes it
+    concurrency  INTEGER CONSTRAINT "a queue runs at least one job at a time" CHECK (concurrency > 0),
+    rate         INTEGER CONSTRAINT "a rate is at least one" CHECK (rate > 0),
+    period       INTEGER,                      -- milliseconds: at most `rate` jobs begin in any such time
+    CONSTRAINT "a rate has a period" CHECK ((rate IS NULL) = (period IS NULL))
+) STRICT;
+
+-- The last jobs of queues with a rate, by when they began.
+CREATE TABLE jr_start (
+    queue TEXT    NOT NULL REFERENCES jr_queue(name) ON DELETE CASCADE,
+    at    INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX jr_starts ON jr_start(queue, at);
+
 -- Batches -----------------------------------------------------------------------------------------
 -- Jobs that are looked at as one. At most one unfinished batch has a name; it is finished when it is not open any more and
 -- all its members have ended, and then its callbacks are enqueued, in the same transaction.

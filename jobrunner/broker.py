@@ -10,6 +10,7 @@ from jobrunner.database import Database
 from jobrunner.errors import InvocationNotFound, UniqueKeyTaken
 from jobrunner.models import Claimed, Enqueued, InvocationId, Request, RunnerId
 from jobrunner.payload import INLINE_BYTES
+from jobrunner.queues import began, paused, shares
 from jobrunner.status import STARTED, Status
 from jobrunner.times import now_ms
 
@@ -83,6 +84,8 @@ class Taken(NamedTuple):
     claimed: list[Claimed]
     dropped: int = 0
     more: bool = False
+    next_at: int | None = None
+    """When the clock alone lets more in, by the rate or the pause of a queue."""
 
 
 def claim(database: Database, runner: RunnerId, queues: Sequence[str], limit: int) -> list[Claimed]:
@@ -95,6 +98,20 @@ def take(
 ) -> Taken:
     """`claim`, of all or of those that others wait for; and tell of those that were over a limit which drops them."""
     names = list(dict.fromkeys(queues)) or [row[0] for row in database.query("queues_with_pending")]
+    found = shares(database, names)
+    taken = Taken([], next_at=found.next_at)
+    for share in found.shares:
+        left = limit - len(taken.claimed)
+        most = left if share.most is None else min(left, share.most)
+        now = _take(database, runner, share.queues, most, awaited_only=awaited_only)
+        if share.most is not None and now.claimed:
+            began(database, Counter(one.queue for one in now.claimed))
+        taken = Taken(taken.claimed + now.claimed, taken.dropped + now.dropped, taken.more or now.more, found.next_at)
+    best_first = sorted(taken.claimed, key=lambda one: (-one.waiters, -one.priority, one.id))
+    return taken._replace(claimed=best_first)
+
+
+def _take(database: Database, runner: RunnerId, names: Sequence[str], limit: int, *, awaited_only: bool) -> Taken:
     claimed: list[Claimed] = []
     dropped = parked = 0
     while names and len(claimed) < limit and parked < DUE_AT_ONCE:
@@ -112,8 +129,7 @@ def take(
         if now_parked == 0:
             break  # nobody was moved out of the way of others
         parked += now_parked
-    best_first = sorted(claimed, key=lambda one: (-one.waiters, -one.priority, one.id))
-    return Taken(best_first, dropped, more=parked >= DUE_AT_ONCE)
+    return Taken(claimed, dropped, more=parked >= DUE_AT_ONCE)
 
 
 def argument(database: Database, invocation_id: InvocationId) -> str:
@@ -143,6 +159,7 @@ def promote_and_expire(database: Database) -> int:
 def is_drained(database: Database, queues: Sequence[str]) -> bool:
     """Whether nothing is pending in the queues (none named: all) and no failed attempt waits to be made again."""
     names = list(queues) or [row[0] for row in database.query("queues_with_pending")]
+    names = [name for name in names if name not in paused(database)]
     pending = database.query("has_pending", queues=json.dumps(names))[0][0]
     return not pending and not database.query("retries_waiting", queues=json.dumps(list(queues)))[0][0]
 

@@ -234,6 +234,16 @@ class Schedule(NamedTuple):
     vanished_at: int | None
 
 
+class QueueSetting(NamedTuple):
+    """How a queue is held back; `rate` jobs may begin in any `period` milliseconds."""
+
+    queue: str
+    paused_until: int | None
+    concurrency: int | None
+    rate: int | None
+    period: int | None
+
+
 class Batch(NamedTuple):
     """Jobs that are looked at as one; the callbacks are requests as JSON text."""
 

@@ -334,6 +334,36 @@ UPDATE jr_dependency SET settled = 0 WHERE on_id = ?1 AND invocation = ?2;
 SELECT edge.on_id, edge.kind, one.status FROM jr_dependency AS edge JOIN jr_invocation AS one ON one.id = edge.on_id
  WHERE edge.invocation = :id ORDER BY edge.on_id;
 
+-- Queues ------------------------------------------------------------------------------------------
+
+-- name: queue_settings
+SELECT name, paused_until, concurrency, rate, period FROM jr_queue;
+
+-- name: set_queue
+INSERT INTO jr_queue(name) VALUES (:queue) ON CONFLICT (name) DO NOTHING;
+
+-- name: pause_queue
+UPDATE jr_queue SET paused_until = :until WHERE name = :queue;
+
+-- name: limit_queue
+UPDATE jr_queue SET concurrency = :concurrency, rate = :rate, period = :period WHERE name = :queue;
+
+-- name: forget_plain_queues
+DELETE FROM jr_queue WHERE paused_until IS NULL AND concurrency IS NULL AND rate IS NULL;
+
+-- name: running_of_queue
+SELECT count(*) FROM jr_invocation INDEXED BY jr_live
+ WHERE (status = 'running' OR status = 'paused' OR status = 'resumed') AND status <> 'paused' AND queue = :queue;
+
+-- name: starts
+SELECT count(*), min(at) FROM jr_start WHERE queue = :queue;
+
+-- name: put_start
+INSERT INTO jr_start(queue, at) VALUES (?, ?);
+
+-- name: forget_starts
+DELETE FROM jr_start WHERE queue = :queue AND at < :before;
+
 -- Batches -----------------------------------------------------------------------------------------
 
 -- name: make_batch

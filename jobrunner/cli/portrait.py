@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from jobrunner import dependencies, state_backend
+from jobrunner import dependencies, queues, state_backend
 from jobrunner.cli.family import family_tree
 from jobrunner.cli.job_facts import command_line, hidden
 from jobrunner.cli.runner_facts import no_answer, stalled_at_once
@@ -118,6 +118,8 @@ def _why_not_done(client: DirectClient, job: Job, moments: _Moments) -> str | No
         return next((no_answer(*one) for one in silent.items()), None)
     if job.status is not Status.PENDING:
         return None
+    if job.queue in queues.paused(client.database):
+        return f"the queue {visible(job.queue)!r} is paused: `jobrunner queue resume`"
     living = [runner for runner in client.runners() if job.queue in _queues(runner, job.queue)]
     silent = stalled_at_once(client, living)
     serving = [runner for runner in living if runner.id not in silent]

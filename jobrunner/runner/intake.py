@@ -24,6 +24,7 @@ class Intake:
         self._fires = settings.schedules
         self._due_at = broker.next_due(database, schedules=self._fires)
         self._not_before = 0.0
+        self._let_in_at: int | None = None
         self.ended_some = False
         """Whether the last `take` made some final: others may wait for them."""
 
@@ -49,7 +50,7 @@ class Intake:
 
     def wants(self, free: int) -> bool:
         """Whether `take` has something to do."""
-        return self._is_due() or (self._may_be_pending and self.room(free) > 0)
+        return self._is_due() or (self.room(free) > 0 and (self._may_be_pending or self._is_let_in()))
 
     def take(self, free: int) -> list[Claimed]:
         """Inside a transaction: let the clock act, then claim for the free slots. `written` or `undone` follows."""
@@ -59,11 +60,12 @@ class Intake:
             self.ended_some |= self._fires and self._fire()
             self.look_again()
         room = self.room(free)
-        if room <= 0 or not self._may_be_pending:
+        if room <= 0 or not (self._may_be_pending or self._is_let_in()):
             return []
         taken = broker.take(self._database, self._runner, self._queues, room, awaited_only=self.is_exhausted)
         self.ended_some |= taken.dropped > 0
         self._may_be_pending = taken.more or len(taken.claimed) == room
+        self._let_in_at = taken.next_at
         return taken.claimed
 
     def written(self, claimed: int) -> None:
@@ -87,6 +89,8 @@ class Intake:
         moments = [self._not_before] if self._not_before > now else []
         if self._due_at is not None:
             moments.append(now + (self._due_at - now_ms()) / 1000)
+        if self._let_in_at is not None and not self._is_let_in():
+            moments.append(now + (self._let_in_at - now_ms()) / 1000)
         return min(moments, default=None)
 
     def _fire(self) -> bool:
@@ -95,6 +99,10 @@ class Intake:
             more = f" and {one.more} before it" if one.more else ""
             log.warning("schedule %s: %s%s is left out: %s", one.schedule, iso(one.instant), more, one.reason)
         return fired.jobs > 0
+
+    def _is_let_in(self) -> bool:
+        """Whether a queue that had a pause, or had begun too many, may be served again."""
+        return self._let_in_at is not None and now_ms() >= self._let_in_at
 
     def _is_due(self) -> bool:
         return self._due_at is not None and now_ms() >= self._due_at

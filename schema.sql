@@ -127,7 +127,7 @@ CREATE TABLE jr_invocation (
     claim       INTEGER NOT NULL DEFAULT 0,          -- the fence
     attempt     INTEGER NOT NULL DEFAULT 0,          -- attempts spent; what retries are counted in
     crashes     INTEGER NOT NULL DEFAULT 0,          -- +1 at each claim, -1 at each outcome that is not a crash
-    hold        INTEGER NOT NULL DEFAULT 0,          -- 1: blocked by hand, until somebody lets it go; 2: waits for others to end
+    hold        INTEGER NOT NULL DEFAULT 0,          -- 1: blocked by hand, until somebody lets it go; 2: waits for others to end; 3: no runner knew its task
     deps        INTEGER NOT NULL DEFAULT 0,          -- how many it still waits for before it begins
     dependents  INTEGER NOT NULL DEFAULT 0,          -- 1: others wait for its end
     limit_key   TEXT,                                -- what its concurrency limit counts: equal keys share the limit
@@ -177,6 +177,7 @@ CREATE UNIQUE INDEX jr_unique_key ON jr_invocation(unique_key)
 CREATE INDEX jr_finished   ON jr_invocation(finished_at)              WHERE finished_at IS NOT NULL;
 CREATE INDEX jr_unhappy    ON jr_invocation(status, id)
     WHERE status = 'failed' OR status = 'cancelled' OR status = 'expired';
+CREATE INDEX jr_unknown    ON jr_invocation(task)                     WHERE hold = 3 AND status = 'scheduled';
 CREATE INDEX jr_settling   ON jr_invocation(id)                       WHERE dependents = 1 AND finished_at IS NOT NULL;
 CREATE INDEX jr_of_batch    ON jr_invocation(batch, id)               WHERE batch IS NOT NULL;
 CREATE INDEX jr_uncounted  ON jr_invocation(id)                       WHERE batch IS NOT NULL AND finished_at IS NOT NULL AND counted = 0;
@@ -321,7 +322,7 @@ CREATE TABLE jr_attempt (
     pid           INTEGER,
     started_at    INTEGER NOT NULL,
     finished_at   INTEGER NOT NULL,
-    outcome       TEXT    NOT NULL,        -- success, failed, crashed, timeout, cancelled or interrupted
+    outcome       TEXT    NOT NULL,        -- success, failed, crashed, timeout, cancelled, interrupted or unknown
     exit_code     INTEGER,
     signal        INTEGER,
     cpu_ms        INTEGER,                 -- user and system time of the process and its reaped children

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
-from jobrunner import declarations, payload
+from jobrunner import aliases, declarations, payload
 from jobrunner.channel_client import ChannelClient
 from jobrunner.client import Client
 from jobrunner.context import find_current
@@ -39,8 +39,9 @@ R = TypeVar("R")
 class Decorator:
     """What `app.task(...)` gives: it makes a Task of a function, plain or `async def`."""
 
-    def __init__(self, options: Options, client: Callable[[], Client]) -> None:
+    def __init__(self, options: Options, names: Sequence[str], client: Callable[[], Client]) -> None:
         self._options = options
+        self._names = names
         self._client = client
 
     @overload
@@ -49,7 +50,9 @@ class Decorator:
     def __call__(self, function: Callable[P, R]) -> Task[P, R, R]: ...
     def __call__(self, function: Callable[P, Any]) -> Task[P, Any, Any]:
         """Make it a task."""
-        return Task(function, self._options, self._client)
+        task = Task[P, Any, Any](function, self._options, self._client)
+        aliases.take_over(tuple(self._names), task)
+        return task
 
 
 class App:
@@ -118,10 +121,14 @@ class App:
     @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
     @overload
-    def task(self, **options: Unpack[OptionWords]) -> Decorator: ...
-    def task(self, *function: Any, **options: Any) -> Any:
-        """Make a task of a function: `@app.task`, or `@app.task(queue="mail", retry=3)` with words of `Options`."""
-        decorator = Decorator(Options().but(**options), self._get_client)
+    def task(self, *, aliases: Sequence[str] = (), **options: Unpack[OptionWords]) -> Decorator: ...
+    def task(self, *function: Any, aliases: Sequence[str] = (), **options: Any) -> Any:
+        """Make a task of a function: `@app.task`, or `@app.task(queue="mail", retry=3)` with words of `Options`.
+
+        `aliases` are names that it had before, `shop.old:send`: what was enqueued under them is done by this one, where
+        the runner has imported its module (`jobrunner run --import shop.tasks`).
+        """
+        decorator = Decorator(Options().but(**options), aliases, self._get_client)
         return decorator(*function) if function else decorator
 
     def schedule(

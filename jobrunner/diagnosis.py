@@ -134,9 +134,8 @@ def _queues(database: Database) -> Iterator[Finding]:
 
 
 def _tasks(database: Database) -> Iterator[Finding]:
-    for task, count in database.query("not_found_tasks", since=now_ms() - _DAY):
-        text = f"{task} could not be imported for {count} jobs of the last day: is its module on --app-dir?"
-        yield Finding("tasks", "warning", text)
+    for task, count, why in database.query("unknown_tasks"):
+        yield Finding("tasks", "warning", f"{count} jobs of {task} wait: {why}")
 
 
 def _stale(database: Database) -> Iterator[Finding]:

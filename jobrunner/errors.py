@@ -42,6 +42,7 @@ class TaskNotFound(JobRunnerError):
     def __init__(self, task: str, why: str) -> None:
         super().__init__(f"no task {task!r}: {why}")
         self.task = task
+        self.why = why
 
 
 class InvocationNotFound(JobRunnerError, LookupError):
@@ -105,6 +106,10 @@ def _step(one: int, following: int, limit: str | None) -> str:
     if limit is None:
         return f"{one} waits for {following}"
     return f"{one} needs a place of {limit!r} that {following} has"
+
+
+class TaskUnknown(TaskNotFound):
+    """This runner's code has no such task; another one's may, or the next version."""
 
 
 class ScheduleNotFound(JobRunnerError, LookupError):

@@ -8,8 +8,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jobrunner import payload
-from jobrunner.errors import NotSerializable, TaskNotFound
+from jobrunner import aliases, payload
+from jobrunner.errors import NotSerializable, TaskNotFound, TaskUnknown
 from jobrunner.models import Failure, Json, Outcome
 from jobrunner.payload import POSITIONAL
 from jobrunner.policy import type_name
@@ -30,23 +30,33 @@ class Found(NamedTuple):
 def find(task: str) -> Found:
     """Import `module:function`; TaskNotFound says what is missing. What the import itself raises goes through."""
     module_name, _, path = task.partition(":")
-    if not path or not all(part.isidentifier() for part in module_name.split(".")):
+    if not all(part.isidentifier() for part in (*module_name.split("."), *path.split("."))):
         raise TaskNotFound(task, "a function is written module:function, as in shop.tasks:send")
+    try:
+        found = _import(task, module_name, path)
+    except TaskUnknown:
+        found = aliases.find(task)
+        if found is None:
+            raise
+    function = getattr(found, "function", found)
+    if not callable(function):
+        raise TaskNotFound(task, f"{path} is a {type(found).__name__}, not a function")
+    return Found(function, getattr(found, "declared", None))
+
+
+def _import(task: str, module_name: str, path: str) -> Any:
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
             raise
-        raise TaskNotFound(task, f"there is no module {error.name!r} on the path (--app-dir adds a folder)") from None
+        raise TaskUnknown(task, f"there is no module {error.name!r} on the path (--app-dir adds a folder)") from None
     for name in path.split("."):
         try:
             found = getattr(found, name)
         except AttributeError:
-            raise TaskNotFound(task, f"{module_name} has no {path!r}") from None
-    function = getattr(found, "function", found)
-    if not callable(function):
-        raise TaskNotFound(task, f"{path} is a {type(found).__name__}, not a function")
-    return Found(function, getattr(found, "declared", None))
+            raise TaskUnknown(task, f"{module_name} has no {path!r}") from None
+    return found
 
 
 def call(function: Callable[..., Any], args: Json) -> Any:

@@ -16,7 +16,7 @@ Overlap = Literal["skip", "queue", "allow", "replace"]
 Missed = Literal["none", "one", "all"]
 Source = Literal["code", "command"]
 DependencyKind = Literal["success", "any", "failure"]
-StopReason = Literal["timeout", "cancel", "shutdown", "not_started", "returned", "neighbour"]
+StopReason = Literal["timeout", "cancel", "shutdown", "not_started", "returned", "neighbour", "unknown"]
 
 UNDELIVERED = 76
 """Exit code of a worker that could not tell its outcome (EX_PROTOCOL in sysexits.h)."""

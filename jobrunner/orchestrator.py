@@ -49,6 +49,9 @@ class Verdict(NamedTuple):
     retry_in_ms: int | None = None
 
 
+FIRST_UNKNOWN_MS = 5000
+LONGEST_UNKNOWN_MS = 600_000
+"""When a job whose task no runner knew is tried again: later each time, and whenever a runner starts."""
 _SUCCESS = Verdict(Status.SUCCESS, "success")
 _INTERRUPTIONS: dict[StopReason, str] = {
     "shutdown": "its runner was stopped",
@@ -66,6 +69,10 @@ def judge(ended: Ended) -> Verdict:
         return Verdict(
             Status.CANCELLED, "cancelled", "cancelled while it ran", Failure("Cancelled", "stopped on request")
         )
+    if ended.stopped == "unknown" and ended.outcome is not None and ended.outcome.failure is not None:
+        failure = ended.outcome.failure
+        again = min(LONGEST_UNKNOWN_MS, FIRST_UNKNOWN_MS << min(ended.claimed.claim - 1, 20))
+        return Verdict(Status.SCHEDULED, "unknown", f"no runner knows its task: {failure.message}", failure, again)
     if ended.stopped in _INTERRUPTIONS:
         why = _INTERRUPTIONS[ended.stopped]
         return Verdict(Status.PENDING, "interrupted", why, Failure("Interrupted", why))
@@ -177,6 +184,8 @@ def _move(database: Database, ended: Ended, verdict: Verdict) -> bool:
         return _reroute(database, fence, verdict, forgiven=0)
     if verdict.status is Status.PENDING:
         return database.change("interrupt", **fence) == 1 or _reroute(database, fence, verdict, forgiven=1)
+    if verdict.outcome == "unknown":
+        return database.change("put_off", **fence, run_at=now + (verdict.retry_in_ms or 0)) == 1
     if verdict.retry_in_ms is not None:
         return database.change("reschedule", **fence, run_at=now + verdict.retry_in_ms) == 1
     return database.change("finish", **fence, status=verdict.status.value, forgiven=1) == 1
@@ -188,6 +197,16 @@ def _reroute(database: Database, fence: Fence, verdict: Verdict, forgiven: int) 
     if verdict.status is Status.PENDING:
         return database.change("reroute", **fence, forgiven=forgiven) == 1
     return database.change("finish", **fence, status=verdict.status.value, forgiven=0) == 1
+
+
+def unknown(why: str) -> Outcome:
+    """What a worker says of a task that its code does not have."""
+    return Outcome(failure=Failure("jobrunner.errors.TaskNotFound", why))
+
+
+def try_unknown_again(database: Database) -> None:
+    """A runner starts, perhaps with newer code: what no other knew is due now."""
+    database.query("unknown_due", now=now_ms())
 
 
 def keep_policy(database: Database, claimed: Claimed, policy: Policy) -> None:

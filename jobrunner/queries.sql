@@ -109,7 +109,7 @@ SELECT (SELECT min(run_at) FROM jr_invocation WHERE status = 'scheduled'),
        (SELECT min(next_at) FROM jr_schedule WHERE next_at IS NOT NULL AND :schedules);
 
 -- name: promote_due
-UPDATE jr_invocation SET status = 'pending', changed_at = :now, reason = NULL
+UPDATE jr_invocation SET status = 'pending', changed_at = :now, reason = NULL, hold = CASE hold WHEN 2 THEN 2 ELSE 0 END
  WHERE id IN (SELECT id FROM jr_invocation WHERE status = 'scheduled' AND run_at <= :now ORDER BY run_at LIMIT :limit)
 RETURNING id, hold;
 
@@ -166,6 +166,19 @@ RETURNING id, claim;
 UPDATE jr_invocation
    SET status = 'scheduled', changed_at = :now, run_at = :run_at, reason = :reason, crashes = crashes - 1
  WHERE id = :id AND claim = :claim AND (status = 'running' OR status = 'resumed');
+
+-- name: put_off
+-- Nothing was tried: the runner's code has no such task.
+UPDATE jr_invocation
+   SET status = 'scheduled', changed_at = :now, run_at = :run_at, reason = :reason, hold = 3,
+       attempt = attempt - 1, crashes = crashes - 1
+ WHERE id = :id AND claim = :claim AND (status = 'running' OR status = 'resumed');
+
+-- name: unknown_due
+UPDATE jr_invocation SET run_at = :now WHERE hold = 3 AND status = 'scheduled';
+
+-- name: unknown_tasks
+SELECT task, count(*), min(reason) FROM jr_invocation WHERE hold = 3 AND status = 'scheduled' GROUP BY task ORDER BY 2 DESC LIMIT 20;
 
 -- name: interrupt
 -- Back in the queue as if it had not been tried: the runner stopped, the job did nothing wrong.
@@ -457,7 +470,7 @@ UPDATE jr_invocation
        waiters = (SELECT count(*) FROM jr_edge WHERE awaited = jr_invocation.id)
  WHERE id IN (SELECT value FROM json_each(:ids))
    AND (status = 'failed' OR status = 'cancelled' OR status = 'expired' OR status = 'success'
-        OR ((status = 'blocked' OR status = 'scheduled') AND hold < 2))
+        OR ((status = 'blocked' OR status = 'scheduled') AND hold <> 2))
 RETURNING id;
 
 -- name: key_conflict
@@ -776,9 +789,6 @@ SELECT id FROM jr_invocation
 UPDATE jr_invocation SET waiters = (SELECT count(*) FROM jr_edge WHERE awaited = jr_invocation.id)
  WHERE finished_at IS NULL AND waiters <> (SELECT count(*) FROM jr_edge WHERE awaited = jr_invocation.id);
 
--- name: not_found_tasks
-SELECT job.task, count(*) FROM jr_attempt AS tried JOIN jr_invocation AS job ON job.id = tried.invocation
- WHERE tried.error_type = 'jobrunner.errors.TaskNotFound' AND tried.finished_at > :since GROUP BY job.task LIMIT 5;
 
 -- name: all_stale
 SELECT coalesce(sum(stale), 0) FROM jr_runner;

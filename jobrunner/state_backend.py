@@ -189,6 +189,11 @@ def started_counts(database: Database) -> dict[RunnerId, int]:
     return dict(database.query("started_counts"))
 
 
+def unknown_tasks(database: Database) -> dict[str, int]:
+    """Tasks that no runner knew, and how many of their jobs wait for one that does."""
+    return {task: count for task, count, _ in database.query("unknown_tasks")}
+
+
 def runners(database: Database, *, stopped: bool = False) -> list[Runner]:
     """The runners that have not stopped, or all."""
     return [Runner(*row) for row in database.query("runners", all=stopped)]

@@ -92,13 +92,10 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("square", {}, "TypeError", "missing 1 required positional argument: 'n'"),
     ("say_odd_progress", {"what": "number"}, "TypeError", "the message of a progress is a text"),
     ("say_odd_progress", {"what": "object"}, "TypeError", "the message of a progress is a text"),
-    ("no_such_function", {}, NOT_FOUND, "tests.tasks has no 'no_such_function'"),
     ("AWKWARD", {}, NOT_FOUND, "AWKWARD is a dict, not a function"),
     ("tests.awkward.raises:x", {}, "ZeroDivisionError", "at import"),
     ("tests.awkward.exits:x", {}, "SystemExit", "at import"),
     ("tests.awkward.needs_more:x", {}, "ModuleNotFoundError", "No module named 'no_such_package'"),
-    ("tests.awkward.missing:x", {}, NOT_FOUND, "there is no module 'tests.awkward.missing'"),
-    ("no_such_module:x", {}, NOT_FOUND, "there is no module 'no_such_module'"),
 ]
 
 

@@ -111,7 +111,7 @@ def test_queues_without_a_runner_and_tasks_that_are_not_found_are_warnings(cli: 
     code, found = examine(cli)
     assert (code, [one["check"] for one in found]) == (0, ["queues", "tasks"])
     assert "1 jobs are pending in the queue 'mail', and no runner serves it" in found[0]["text"]
-    assert "nowhere.tasks:f could not be imported for 1 jobs" in found[1]["text"]
+    assert "1 jobs of nowhere.tasks:f wait: no runner knows its task: " in found[1]["text"]
 
 
 def test_stale_outcomes_and_a_clock_that_was_set_back_are_warnings(cli: Cli, path: Path) -> None:

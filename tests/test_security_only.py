@@ -141,7 +141,8 @@ def test_neither_the_jobs_folder_nor_the_databases_shadows_a_module(
     cli.ok(*database, "run", "--drain", "-q", "--mode", mode)
     found = cli.json(*database, "show", str(shop), str(depot))
     assert [one["result"] for one in found] == [2, None]
-    assert "there is no module 'depot' on the path" in found[1]["error"]["message"]
+    assert found[1]["status"] == "scheduled"
+    assert "no runner knows its task: there is no module 'depot' on the path" in found[1]["reason"]
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ class _Overview(NamedTuple):
     started: dict[RunnerId, int]
     waiting_since: int | None
     stalled: dict[RunnerId, str]
+    unknown: dict[str, int]
 
 
 def status(
@@ -60,6 +61,7 @@ def _look(client: DirectClient) -> _Overview:
             started=state_backend.started_counts(database),
             waiting_since=state_backend.waiting_since(database),
             stalled=stalled_at_once(client, runners),
+            unknown=state_backend.unknown_tasks(database),
         )
 
 
@@ -99,6 +101,7 @@ def _facts(seen: _Overview) -> Json:
         "jobs": {status.value: count for status, count in seen.counts.items()},
         "oldest_pending_since": iso(seen.waiting_since),
         "queues": [one._asdict() for one in seen.queues],
+        "unknown_tasks": seen.unknown,
         "runners": [
             {
                 "id": one.id,
@@ -121,6 +124,8 @@ def _print_tabs(seen: _Overview) -> None:
     printing.write_tabs(["oldest pending", iso(seen.waiting_since)])
     for queue in seen.queues:
         printing.write_tabs(["queue", *queue])
+    for task, count in seen.unknown.items():
+        printing.write_tabs(["unknown tasks", task, count])
     for row in _runner_rows(seen):
         printing.write_tabs(["runner", *row])
 
@@ -138,6 +143,8 @@ def _print_for_people(called: Session, path: Path, seen: _Overview) -> None:
         printing.write_table(called, _RUNNER_HEADS, _runner_rows(seen), shrink=("queues",))
     else:
         printing.write("no runner: `jobrunner run` starts one")
+    for task, count in seen.unknown.items():
+        printing.write(f"no runner knows {visible(task)} ({count} jobs): they wait for one that does")
     for one, note in seen.stalled.items():
         printing.write(no_answer(one, note))
 

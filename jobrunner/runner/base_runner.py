@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from jobrunner import ownership
+from jobrunner import orchestrator, ownership
 from jobrunner.cache import Cache, SharedCache
 from jobrunner.commit_watch import CommitWatch
 from jobrunner.database import Database
@@ -88,6 +88,7 @@ class BaseRunner(Placing):
             database, locks, self.conf, Introduction(self.mode, self.max_parallel_slots, self.token)
         )
         self._declared.write(database)
+        orchestrator.try_unknown_again(database)
         # A loop that waits long for the write lock would miss its deadlines: it tries again at the next turn.
         database.patience.seconds = LOCK_SECONDS
         self._intake = Intake(database, self._registration.id, self.conf)

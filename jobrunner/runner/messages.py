@@ -56,8 +56,10 @@ class Progressed(NamedTuple):
     message: str | None
 
 
-class Returned(NamedTuple):
-    """The worker has not begun it, and does not have it any more."""
+class GaveBack(NamedTuple):
+    """The worker has not begun it, and does not have it any more; `why`: its code has no such task."""
+
+    why: str | None = None
 
 
 class Imported(NamedTuple):
@@ -66,7 +68,7 @@ class Imported(NamedTuple):
     module: str
 
 
-Said = Delivered | Began | Wrote | Asks | Waits | Progressed | Policy | Returned | Imported
+Said = Delivered | Began | Wrote | Asks | Waits | Progressed | Policy | GaveBack | Imported
 """A Policy is what the task declares."""
 
 
@@ -82,8 +84,8 @@ def _parse(message: Message) -> Said:
     match message:
         case ["outcome", result, failure, *measured]:
             return Delivered(_outcome(result, failure), _cpu_ms(measured))
-        case ["began" | "returned" as word]:
-            return Began() if word == "began" else Returned()
+        case ["began"] | ["returned"] | ["unknown", str()]:
+            return Began() if message == ["began"] else GaveBack(*(_clean(why)[:MAX_PROGRESS] for why in message[1:]))
         case ["output", "stdout" | "stderr" as stream, str(text)]:
             return Wrote(stream, _bytes(text))
         case ["ask", "wait", [list(ids), int() | float() | None as timeout]]:

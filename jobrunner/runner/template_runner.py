@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from jobrunner import location, ownership
+from jobrunner import location, orchestrator, ownership
 from jobrunner.errors import ChannelBroken, ChannelClosed, JobRunnerError
 from jobrunner.models import Exit
 from jobrunner.policy import Policy
@@ -220,8 +220,8 @@ class TemplateRunner(BaseRunner):
             case Policy():
                 running.declare(said)
                 self._recorder.declared(running)
-            case messages.Returned():
-                self._returned(worker, running)
+            case messages.GaveBack(why):
+                self._given_back(worker, running, why)
             case messages.Imported(module):
                 self._preload(module)
 
@@ -233,6 +233,14 @@ class TemplateRunner(BaseRunner):
 
     def _delivered(self, worker: WorkerProcess, running: Running, cpu_ms: int | None) -> None:
         """The outcome has come; a process for one attempt is over only when it is reaped."""
+
+    def _given_back(self, worker: WorkerProcess, running: Running, why: str | None) -> None:
+        if why is None:
+            self._returned(worker, running)
+            return
+        running.outcome = orchestrator.unknown(why)
+        running.stopped = running.stopped or "unknown"
+        self._delivered(worker, running, None)
 
     def _returned(self, worker: WorkerProcess, running: Running) -> None:
         """The worker has given it back before it began."""

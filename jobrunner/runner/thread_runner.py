@@ -15,7 +15,7 @@ from collections.abc import Callable
 from jobrunner import execution
 from jobrunner.channel import Channel
 from jobrunner.context import Current, enter, leave
-from jobrunner.errors import ChannelClosed
+from jobrunner.errors import ChannelClosed, TaskUnknown
 from jobrunner.models import Claimed, Failure, Json, Outcome
 
 _OUTPUT_PIECE = 1 << 16
@@ -91,13 +91,18 @@ class Work:
             leave(token)
         if os.getpid() != here.pid:
             os._exit(0)  # a child that the job forked and forgot to end: the outcome is for the job itself to tell
-        self.link.send("outcome", outcome.result, outcome.failure, round(1000 * (time.thread_time() - started)))
+        if isinstance(outcome, TaskUnknown):
+            self.link.send("unknown", outcome.why)
+        else:
+            self.link.send("outcome", outcome.result, outcome.failure, round(1000 * (time.thread_time() - started)))
 
-    def _guarded(self) -> Outcome:
+    def _guarded(self) -> Outcome | TaskUnknown:
         # Not to be interrupted: an import that is broken off leaves half a module behind, to all jobs of the process.
         try:
             found = execution.find(self.claimed.task)
             args = execution.load_args(self.claimed.args or "{}")
+        except TaskUnknown as error:
+            return error
         except BaseException as error:  # importing a user's module may raise anything
             return Outcome(failure=execution.describe(error))
         # The exception can strike at any bytecode until it is withdrawn: nothing after that may be lost to it.

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 from jobrunner import environment, execution, kernel
 from jobrunner.channel import Channel
 from jobrunner.context import Current, ProcessLink, enter_process
-from jobrunner.errors import ChannelClosed
+from jobrunner.errors import ChannelClosed, TaskUnknown
 from jobrunner.models import UNDELIVERED, Claimed, Failure, Outcome
 from jobrunner.policy import Policy
 from jobrunner.runner import output_router
@@ -102,6 +102,9 @@ def run_invocation(claimed: Claimed, policy: Policy, channel: Channel) -> int:
             os.environ.update(policy.env)
         found = execution.find(claimed.task)
         args = execution.load_args(claimed.args or "{}")
+    except TaskUnknown as error:
+        channel.send("unknown", error.why)
+        return 0
     except BaseException as error:  # importing a user's module may raise anything
         return _deliver(channel, Outcome(failure=execution.describe(error)))
     # What was opened by an import, all workers would share if the template did it.

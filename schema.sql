@@ -173,6 +173,7 @@ CREATE INDEX jr_cancelling ON jr_invocation(runner)
     WHERE cancel_at IS NOT NULL AND (status = 'running' OR status = 'paused' OR status = 'resumed');
 CREATE UNIQUE INDEX jr_unique_key ON jr_invocation(unique_key)
     WHERE unique_key IS NOT NULL AND finished_at IS NULL;
+CREATE INDEX jr_keys       ON jr_invocation(unique_key, id)           WHERE unique_key IS NOT NULL;
 -- What is finished: in order of its end, and the unhappy ones once more for those who look for them.
 CREATE INDEX jr_finished   ON jr_invocation(finished_at)              WHERE finished_at IS NOT NULL;
 CREATE INDEX jr_unhappy    ON jr_invocation(status, id)
@@ -388,9 +389,6 @@ BEGIN
             old.status, new.status, old.attempt, old.claim,
             CASE WHEN old.claim > 0 THEN old.runner END, new.reason);
 END;
-
--- By this view a database of another program is known to have these tables, too, and of which version.
-CREATE VIEW jr_schema AS SELECT 1 AS version;
 
 -- Views for people --------------------------------------------------------------------------------
 

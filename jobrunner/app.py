@@ -232,13 +232,18 @@ class App:
 
     # Running
 
-    def run(self, runner: str = "process", **settings: Any) -> None:
-        """Do the work until TERM or INT; what `jobrunner run` calls. `settings` are those of `RunSettings`."""
+    def run(self, runner: str = "process", **settings: Any) -> int:
+        """Do the work until TERM or INT; what `jobrunner run` calls. `settings` are those of `RunSettings`.
+
+        Gives how many jobs have failed.
+        """
         from jobrunner.runner.registry import load_runner
 
         self.close()  # a runner's processes are started with no database open
         kind = load_runner(runner)
-        kind(kind.parse_args({"database": find_database(self._named), "relaxed": self._relaxed, **settings})).run()
+        return kind(
+            kind.parse_args({"database": find_database(self._named), "relaxed": self._relaxed, **settings})
+        ).run()
 
     @contextlib.contextmanager
     def inline(self) -> Iterator[None]:

@@ -38,10 +38,11 @@ def put(database: Database, requests: Iterable[Request]) -> list[Enqueued]:
 
 
 def _enqueue_keyed(database: Database, request: Request) -> Enqueued:
-    holder = database.one("key_holder", key=request.unique_key) if request.unique_key is not None else None
+    asked = "key_used" if request.if_exists == "once" else "key_holder"
+    holder = database.one(asked, key=request.unique_key) if request.unique_key is not None else None
     if holder is not None:
         started = holder[1] in STARTED
-        if request.if_exists == "skip":
+        if request.if_exists in ("skip", "once"):
             return Enqueued(InvocationId(holder[0]), False)
         if request.if_exists == "error" or started:
             raise UniqueKeyTaken(str(request.unique_key), holder[0], started and request.if_exists == "replace")

@@ -32,6 +32,7 @@ def install(execute: Execute) -> list[str]:
             left_out.append(name)
         elif not (kind == ["CREATE", "TRIGGER"] and _table(statement) in left_out):
             execute(statement, ())
+    execute(sql.queries()["make_guest"], ())
     return left_out
 
 

@@ -11,7 +11,7 @@ Json = Any
 
 Kind = Literal["function", "command", "shell"]
 OverLimit = Literal["block", "drop"]
-IfExists = Literal["skip", "replace", "error"]
+IfExists = Literal["skip", "replace", "error", "once"]
 Overlap = Literal["skip", "queue", "allow", "replace"]
 Missed = Literal["none", "one", "all"]
 Source = Literal["code", "command"]

@@ -50,7 +50,8 @@ class Options:
 
     `delay` and `at` say when it may start, `expires` (a duration from now, or a time) until when it must
     have started. `unique` is a key that at most one unfinished invocation holds; `{name}` in it stands for
-    an argument. At most `concurrency` jobs of a task are started at a time, or of those whose `concurrency_key`
+    an argument; with `if_exists="once"` one that has finished keeps it, too, until it is pruned. At most `concurrency`
+    jobs of a task are started at a time, or of those whose `concurrency_key`
     is the same: `"{account}"` counts by an argument, `"{*}"` by all of them, and a key without a `{` is shared
     with other tasks. What is over the limit is blocked until there is room, or, with `over_limit="drop"`,
     cancelled. It begins when all of `after` have succeeded, all of `after_any` have ended, and all of `after_failure`
@@ -89,8 +90,8 @@ class Options:
             raise UsageError(f"a priority is a whole number, higher is sooner, not {priority!r}")
         if self.delay is not None and self.at is not None:
             raise UsageError("either a delay or a time, not both")
-        if self.if_exists not in ("skip", "replace", "error"):
-            raise UsageError(f"if_exists is 'skip', 'replace' or 'error', not {self.if_exists!r}")
+        if self.if_exists not in ("skip", "replace", "error", "once"):
+            raise UsageError(f"if_exists is 'skip', 'replace', 'error' or 'once', not {self.if_exists!r}")
         if self.concurrency is not None and self.concurrency < 1:
             raise UsageError(f"concurrency is at least 1, not {self.concurrency}")
         if self.concurrency_key is not None and self.concurrency is None:

@@ -5,6 +5,10 @@ SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version 
        (SELECT count(*) FROM sqlite_schema), (SELECT journal_mode FROM pragma_journal_mode),
        (SELECT sql FROM sqlite_schema WHERE name = 'jr_schema');
 
+-- name: make_guest
+-- By this view a database of another program is known to have our tables, too, and of which version.
+CREATE VIEW jr_schema AS SELECT 1 AS version;
+
 -- Enqueueing --------------------------------------------------------------------------------------
 
 -- name: enqueue
@@ -32,6 +36,10 @@ SELECT value FROM jr_argument WHERE invocation = :id;
 
 -- name: key_holder
 SELECT id, status FROM jr_invocation WHERE unique_key = :key AND finished_at IS NULL;
+
+-- name: key_used
+-- Whoever has, or had, the key: the newest.
+SELECT id, status FROM jr_invocation WHERE unique_key = :key AND unique_key IS NOT NULL ORDER BY id DESC LIMIT 1;
 
 -- Claiming ----------------------------------------------------------------------------------------
 

@@ -181,7 +181,7 @@ def test_the_command_line(folder: Path, path: Path) -> None:
     cli = Cli(folder)
     cli.ok("enqueue", "--batch", "b", "--each", "--", "sh", "-c", stdin="true\nfalse\ntrue\n")
     assert cli.ok("batch", "list").split("\t")[:5] == ["b", "3", "0", "0", "running"]
-    cli.ok("run", "--drain", "-q", "-j", "2")
+    cli.drain()
     done = cli("batch", "wait", "b")
     assert done.returncode == 1
     assert done.stdout.split("\t")[:5] == ["b", "3", "2", "1", "failed"]
@@ -195,7 +195,7 @@ def test_the_command_line(folder: Path, path: Path) -> None:
     assert cli("wait", "@b").returncode == 1
     assert "[##" in cli.at_terminal("batch", "wait", "b")
     assert cli.ok("enqueue", "--jsonl", "-", stdin='{"command": ["true"], "batch": "c"}\n') == "4\n"
-    cli.ok("run", "--drain", "-q")
+    cli.drain()
     assert cli("wait", "@c").returncode == 0
     for words, code in ((("wait", "no"), 4), (("wait",), 2), (("dance", "b"), 2), (("cancel", "no"), 4)):
         told = cli("batch", *words)

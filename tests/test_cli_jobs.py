@@ -169,7 +169,7 @@ def test_log_follows_a_job_to_its_end(cli: Cli) -> None:
 def test_run_tells_what_happens_on_the_standard_error(cli: Cli) -> None:
     cli.enqueue("shop:fail", "text=\x1b[31m")
     done = cli("run", "--drain", "--utc")
-    assert (done.returncode, done.stdout) == (0, "")
+    assert (done.returncode, done.stdout) == (1, "")
     assert " warning: job 1 shop:fail failed after " in done.stderr
     assert "\\e[31m" in done.stderr
     assert done.stderr.splitlines()[0][:4].isdigit()

@@ -41,7 +41,7 @@ SLIPS = [
     ("enqueue --timeout 0 -- true", 2, "a timeout must be longer than nothing"),
     ("enqueue --env PATH -- true", 2, "--env wants NAME=VALUE"),
     ("enqueue --env 1A=3 -- true", 2, "--env wants NAME=VALUE"),
-    ("enqueue --if-exists maybe --key k -- true", 2, "'skip', 'replace' or 'error'"),
+    ("enqueue --if-exists maybe --key k -- true", 2, "'skip', 'replace', 'error' or 'once'"),
     ("enqueue --key {user} shop:add a:=1", 2, "'user', which is no argument of this call"),
     ("enqueue --label", 2, "requires an argument"),
     # of commands that name jobs

@@ -313,7 +313,7 @@ def test_the_command_line_says_what_waits_for_what(folder: Path, path: Path) -> 
     assert "waits for job 1 and 1 more" in cli.ok("show", str(both))
     line = f'{{"command": ["true"], "after": [{comfort}]}}\n'
     last = cli.enqueue("--jsonl", "-", stdin=line)
-    assert cli("run", "--drain", "-q", "-j", "2").returncode == 0
+    assert cli("run", "--drain", "-q", "-j", "2").returncode == 1, "one of them failed"
     assert statuses(path) == ["success", "failed", "success", "success", "cancelled", "success"]
     assert (
         f"after job {second}, which failed" in cli.ok("show", str(called_off))

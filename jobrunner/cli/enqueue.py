@@ -62,7 +62,10 @@ def enqueue(
     ] = None,
     key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="At most one unfinished job has it.")] = None,
     if_exists: Annotated[
-        str | None, typer.Option("--if-exists", metavar="skip|replace|error", help="Where one has the key; else skip.")
+        str | None,
+        typer.Option(
+            "--if-exists", metavar="skip|replace|error|once", help="Where one has the key; once: or had it; else skip."
+        ),
     ] = None,
     retries: Annotated[
         str | None, typer.Option("--retries", metavar="N", help="How often to try again after a failure.")
@@ -201,9 +204,9 @@ def variable(word: str) -> tuple[str, str]:
 def _notice(called: Session, database: Database, put: Sequence[Enqueued]) -> None:
     skipped = [one.id for one in put if not one.is_new]
     if len(skipped) == 1:
-        called.notice(f"not queued: job {skipped[0]} has this key, and is not finished")
+        called.notice(f"not queued: job {skipped[0]} has this key")
     elif skipped:
-        called.notice(f"{len(skipped)} not queued: jobs that are not finished have their keys")
+        called.notice(f"{len(skipped)} not queued: others have their keys")
     if called.hints and len(skipped) < len(put):
         from jobrunner import state_backend
 

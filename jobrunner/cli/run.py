@@ -105,6 +105,8 @@ def run(
 ) -> None:
     r"""Do the work, until TERM or Ctrl-C. A second one does not wait for running jobs. No queue named: all.
 
+    With --drain the exit code is 1 when a job of it failed, as a crontab wants it.
+
     \b
     jobrunner run -j 4 mail default
     jobrunner run --drain
@@ -139,7 +141,10 @@ def run(
         "keep": _seconds(keep),
     }
     _log_to_stderr(called, log_format)
-    App(called.path, relaxed=relaxed).run(mode, **{name: value for name, value in said.items() if value is not None})
+    meant = {name: value for name, value in said.items() if value is not None}
+    failed = App(called.path, relaxed=relaxed).run(mode, **meant)
+    if drain and failed:
+        raise typer.Exit(1)
 
 
 def _seconds(word: str | None) -> float | None:

@@ -59,8 +59,8 @@ class BaseRunner(Placing):
         """The settings that `app.run(...)` was given for this runner; UsageError where one cannot be meant."""
         return settings_of(args)
 
-    def run(self) -> None:
-        """Work until told to stop, or until there is nothing left where the settings say so."""
+    def run(self) -> int:
+        """Work until told to stop, or until nothing is left where the settings say so; gives how many jobs failed."""
         if not self.conf.allow_root:
             check_root(self.conf.database)
         with StopSignals() as self._signals, self._hearing:
@@ -76,6 +76,7 @@ class BaseRunner(Placing):
                     self._serve(database, locks)
             finally:
                 self._on_stop()
+        return self._recorder.failed
 
     @property
     def cache(self) -> Cache:

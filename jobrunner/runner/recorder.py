@@ -15,6 +15,7 @@ from jobrunner.orchestrator import Verdict
 from jobrunner.runner import journal, requests
 from jobrunner.runner.capture import Piece
 from jobrunner.runner.running import Running
+from jobrunner.status import Status
 
 FLUSH_SECONDS = 0.25
 """How old the output of a running job gets before it is in the database."""
@@ -52,6 +53,8 @@ class Recorder:
         self._declared: list[Running] = []
         self._draft = _Draft([], [], [])
         self._told: list[tuple[Claimed, Verdict | None]] = []
+        self.failed = 0
+        """How many jobs have failed here for good."""
         self._replies: list[Callable[[], None]] = []
 
     def ended(self, running: Running) -> None:
@@ -121,6 +124,7 @@ class Recorder:
         told, self._told = self._told, []
         for claimed, verdict in told:
             journal.ended(claimed, verdict)
+            self.failed += verdict is not None and verdict.status is Status.FAILED
         replies, self._replies = self._replies, []
         for reply in replies:
             reply()

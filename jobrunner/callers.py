@@ -1,14 +1,16 @@
 """Connections of callers: sqlite3, apsw and SQLAlchemy, told apart by what they can do; none of them is imported."""
 
+import functools
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jobrunner import guest
 from jobrunner.database import Row
 from jobrunner.direct_client import DirectClient
 from jobrunner.errors import UsageError
-from jobrunner.guest import BorrowedDatabase, Execute
+from jobrunner.guest import BorrowedDatabase, Caller
 from jobrunner.models import State
 
 _ASYNC = ("AsyncSession", "AsyncConnection", "AsyncEngine", "Engine", "sessionmaker", "scoped_session")
@@ -19,13 +21,6 @@ _BEGINNINGS = {
     "IMMEDIATE": "BEGIN IMMEDIATE",
     "EXCLUSIVE": "BEGIN EXCLUSIVE",
 }
-
-
-class Caller(NamedTuple):
-    """How to run a statement on a connection, and to begin a transaction where its library does that by itself."""
-
-    execute: Execute
-    begin: Callable[[], None]
 
 
 def caller(connection: Any) -> Caller:
@@ -46,9 +41,9 @@ def caller(connection: Any) -> Caller:
 
 def _of_driver(connection: Any) -> Caller:
     def execute(text: str, values: Any) -> list[Row]:
-        return [tuple(row) for row in connection.execute(text, values).fetchall()]
+        return [tuple(row) for row in connection.execute(*_bound(text, values)).fetchall()]
 
-    return Caller(execute, _beginner(connection, connection.execute))
+    return Caller(execute, _beginner(connection, connection.execute), lambda: bool(connection.in_transaction))
 
 
 def _of_sqlalchemy(connection: Any) -> Caller:
@@ -58,10 +53,23 @@ def _of_sqlalchemy(connection: Any) -> Caller:
         raise UsageError(f"a connection of SQLAlchemy over {library} cannot be used: it must be sqlite3's or apsw's")
 
     def execute(text: str, values: Any) -> list[Row]:
+        text, values = _bound(text, values)
         found = connection.exec_driver_sql(text, values or None)
         return [tuple(row) for row in found.fetchall()] if found.returns_rows else []
 
-    return Caller(execute, _beginner(driver, connection.exec_driver_sql))
+    return Caller(execute, _beginner(driver, connection.exec_driver_sql), lambda: bool(driver.in_transaction))
+
+
+def _bound(text: str, values: Any) -> tuple[str, Any]:
+    """Numbered parameters as named ones: some versions of Python's sqlite3 warn of the former."""
+    if isinstance(values, tuple) and "?1" in text:
+        return _named(text), {f"p{number}": value for number, value in enumerate(values, 1)}
+    return text, values
+
+
+@functools.cache
+def _named(text: str) -> str:
+    return re.sub(r"\?(\d+)", r":p\1", text)
 
 
 def _beginner(driver: Any, execute: Callable[[str], Any]) -> Callable[[], None]:
@@ -84,8 +92,7 @@ class UsingClient(DirectClient):
     @classmethod
     def on(cls, connection: Any, path: Path) -> "UsingClient":
         """A client on it; UsageError where it cannot be used."""
-        found = caller(connection)
-        return cls(BorrowedDatabase(found.execute, found.begin, path))
+        return cls(BorrowedDatabase(caller(connection), path))
 
     def wait(self, ids: Sequence[int], timeout: float | None) -> list[State]:
         """Only for what has ended: the rest cannot, as long as the caller's transaction lasts."""

@@ -1,10 +1,11 @@
 """Our tables in an application's own database: made there, and written to on its connection, in its transaction."""
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobrunner import sql
 from jobrunner.connection import borrowing, statements_of
@@ -14,6 +15,16 @@ from jobrunner.identity import SCHEMA_VERSION, Identity
 
 Execute = Callable[[str, Any], list[Row]]
 """Run a statement with its values, a tuple or a mapping, and give all rows."""
+
+
+class Caller(NamedTuple):
+    """A connection of a caller's: how to run a statement on it, and its transaction."""
+
+    execute: Execute
+    begin: Callable[[], None]
+    """Begin a transaction, where its library would do that by itself before an INSERT."""
+    is_in_transaction: Callable[[], bool]
+
 
 _NAMED = re.compile(r"CREATE (?:TABLE|VIEW|(?:UNIQUE )?INDEX|TRIGGER) \"?(\w+)\"?(?: .*? ON (\w+))?", re.DOTALL)
 
@@ -64,12 +75,14 @@ def _identity(execute: Execute) -> Identity:
 class BorrowedDatabase(Database):
     """The queries on a connection of the caller's, whose transactions are the caller's: none is begun or ended here."""
 
-    def __init__(self, execute: Execute, begin: Callable[[], None], path: Path) -> None:
+    def __init__(self, caller: Caller, path: Path) -> None:
         # Nothing of an own connection: there is none.
-        self._execute = execute
-        self._begin_as_caller = begin
+        self._execute, self._begin_as_caller = caller.execute, caller.begin
         self._nested = 0
         self.path = path
+        with contextlib.suppress(Exception):  # where that cannot be, what follows tells why
+            if caller.is_in_transaction():
+                self._execute(sql.queries()["take_write_lock"], ())
         self._check(path)
 
     def _check(self, path: Path) -> None:

@@ -5,6 +5,10 @@ SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version 
        (SELECT count(*) FROM sqlite_schema), (SELECT journal_mode FROM pragma_journal_mode),
        (SELECT sql FROM sqlite_schema WHERE name = 'jr_schema');
 
+-- name: take_write_lock
+-- Changes nothing. In a transaction that has read already, SQLite refuses to write once others have committed.
+DELETE FROM jr_start WHERE 0;
+
 -- name: make_guest
 -- By this view a database of another program is known to have our tables, too, and of which version.
 CREATE VIEW jr_schema AS SELECT 1 AS version;

@@ -186,6 +186,24 @@ def objects_of(script: str) -> dict[str, str]:
         return {str(name): str(text) for name, text in connection.execute(sql.queries()["objects"])}
 
 
+def make_wal(connection: apsw.Connection, script: str, seconds: float) -> None:
+    """Run the script that puts a new file into WAL mode.
+
+    Where another process does the same just now, SQLite says at once that it is locked, and asks no busy handler.
+    """
+    deadline = time.monotonic() + seconds
+    while not _is_done(connection, script) and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+def _is_done(connection: apsw.Connection, script: str) -> bool:
+    try:
+        connection.execute(script).fetchall()
+    except apsw.BusyError:
+        return False
+    return True
+
+
 @contextmanager
 def borrowing(path: Path) -> Iterator[apsw.Connection]:
     """A write transaction in a file that need not be ours, and is in WAL mode after it."""

@@ -10,7 +10,7 @@ from typing import Any
 import apsw
 
 from jobrunner import forks, sql
-from jobrunner.connection import TOLD, Patience, connect, has_moved, told
+from jobrunner.connection import TOLD, Patience, connect, has_moved, make_wal, told
 from jobrunner.database_file import check_file, make_file
 from jobrunner.errors import DatabaseBroken, DatabaseBusy, ForeignDatabase, JobRunnerError, NotBegun
 from jobrunner.identity import SCHEMA_VERSION, Identity
@@ -257,7 +257,7 @@ class Database(Closing):
         with told(self.path):
             # Whatever was chosen for jobs: a file that is made is to survive a power cut right after it.
             self._mine().pragma("synchronous", 2)
-            self._mine().execute(before).fetchall()
+            make_wal(self._mine(), before, self.patience.seconds)
         with self.transaction():
             # Somebody else may have made it since we looked.
             if self._identity().is_empty:

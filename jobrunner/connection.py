@@ -192,8 +192,11 @@ def make_wal(connection: apsw.Connection, script: str, seconds: float) -> None:
     Where another process does the same just now, SQLite says at once that it is locked, and asks no busy handler.
     """
     deadline = time.monotonic() + seconds
-    while not _is_done(connection, script) and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        if _is_done(connection, script):
+            return
         time.sleep(0.002)
+    connection.execute(script).fetchall()  # and say why not
 
 
 def _is_done(connection: apsw.Connection, script: str) -> bool:

@@ -75,7 +75,10 @@ class Channel:
 
     def send_with(self, descriptors: Sequence[int], *message: Json) -> None:
         """Send one short message and open descriptors with it; they come out of `take_descriptors` in order."""
-        socket.send_fds(self._socket, [_frame(message)], descriptors)
+        frame = _frame(message)
+        sent = socket.send_fds(self._socket, [frame], descriptors)
+        if sent < len(frame):  # a signal came while it waited for room
+            self._socket.sendall(frame[sent:])
 
     def take_descriptors(self, count: int) -> list[int]:
         """The next `count` descriptors that came in; the caller owns them now."""

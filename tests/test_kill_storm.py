@@ -6,7 +6,7 @@ import pytest
 
 from jobrunner import App
 from jobrunner.policy import CRASH_BUDGET
-from tests.batteries.storm import Storm, finish
+from tests.batteries.storm import BATCH, Storm, finish
 from tests.batteries.storm_tasks import OVERLAP
 from tests.conftest import Say, StartRunner
 from tests.helpers.files import rows
@@ -46,5 +46,6 @@ def test_in_a_storm_of_kills_nothing_is_lost_and_nothing_is_done_twice_at_a_time
     assert rows(path, TWICE) == []
     assert rows(path, TOO_MANY) == [], "each claim has one attempt, and is recorded once"
     assert len(told) == len(set(told))
+    assert rows(path, "SELECT count(*) % ? FROM jr_invocation", BATCH) == [(0,)], "a part of a batch is there"
     assert set(told) <= set(started) | {one for one, _, _ in unhappy}, "what succeeded was done"
     assert again <= sum(kill.executions for kill in storm.kills)

@@ -29,6 +29,15 @@ def test_a_fault_whose_place_is_gone_is_told(folder: Path) -> None:
 
 @pytest.mark.heavy
 @pytest.mark.timeout(gate.SECONDS + 20)
+@pytest.mark.parametrize("instead", ["pytest.skip('not here')", "assert False, 'no fixture'"])
+def test_a_test_that_cannot_be_run_is_none_that_has_not_noticed(instead: str) -> None:
+    fixture = gate.Edit("tests/test_locks.py", "    make_file(path)\n", f"    {instead}\n")
+    with pytest.raises(gate.NotPlanted, match="cannot be run, so that it cannot notice"):
+        gate.judge(gate.Fault("a fixture that fails", [fixture], ["tests/test_locks.py"]))
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(gate.SECONDS + 20)
 def test_where_nothing_is_planted_nothing_is_noticed() -> None:
     simulated = next(one for one in gate.faults() if one.quick).tests
     assert gate.judge(gate.Fault("nothing", [], simulated)).caught_by is None

@@ -16,7 +16,7 @@ from jobrunner.models import Attempt
 from tests import tasks
 from tests.conftest import StartRunner
 from tests.helpers.files import rows, sqlite_shell
-from tests.helpers.processes import RunnerProcess
+from tests.helpers.processes import RunnerProcess, is_alive
 from tests.helpers.trace import marks, starts
 from tests.helpers.waiting import until, until_gone
 
@@ -504,3 +504,28 @@ def test_where_descriptors_run_out_jobs_wait_without_spending_an_attempt(
     app.wait(jobs, timeout=90)
     assert {(job.status, job.details.attempts) for job in jobs} == {(Status.SUCCESS, 1)}
     assert set(starts(folder).values()) == {1}
+
+
+def test_a_module_that_ends_what_does_no_job_does_not_end_the_template(app: App, runner: StartRunner) -> None:
+    running = runner(jobs=1)
+    template = running.template
+    for _ in range(3):
+        assert app.enqueue("tests.awkward.only_in_a_job:nothing").result(timeout=60) is None
+    assert running.template == template
+
+
+def test_what_a_stopped_template_of_a_dead_runner_keeps_alive_is_gone_before_its_job_starts_again(
+    app: App, runner: StartRunner, folder: Path
+) -> None:
+    job = app.enqueue("tests.tasks:wait_for_file", {"name": "go"})
+    first = runner(jobs=1)
+    (mark,) = until(lambda: marks(folder))
+    template = first.template
+    os.kill(template, signal.SIGSTOP)  # it does not hear that its runner is gone, and so ends nothing
+    first.kill()
+    runner(jobs=1)
+    until(lambda: len(marks(folder)) == 2)
+    assert not is_alive(mark.pid)
+    assert not is_alive(template)
+    (folder / "go").touch()
+    assert job.result(timeout=60) == "go"

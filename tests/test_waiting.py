@@ -3,7 +3,9 @@
 import itertools
 import os
 import signal
+import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -347,6 +349,24 @@ def test_too_many_paused_jobs_are_an_error_that_says_what_to_do(
     until_paused(*waiters[:3])
     (folder / "go").touch()
     assert [job.result(timeout=60) for job in waiters[:3]] == ["no error: ['go']"] * 3
+
+
+def test_those_that_begin_to_wait_at_the_same_time_are_counted_one_by_one(
+    app: App, runner: StartRunner, folder: Path, mode: str
+) -> None:
+    awaited = file_job(app)
+    waiters = [app.enqueue("tests.together:wait_when_let", {"ids": [awaited.id]}, priority=1) for _ in range(4)]
+    running = runner(**slots(mode, 4, max_paused=1))
+    until(lambda: len(marks(folder, "L")) == 4)
+    os.kill(running.pid, signal.SIGSTOP)
+    (folder / "let").touch()
+    until(lambda: len(marks(folder)) == 4)
+    threading.Event().wait(0.2)  # all have asked, and nobody has heard it yet
+    os.kill(running.pid, signal.SIGCONT)
+    until(lambda: sum(job.status is Status.SUCCESS for job in waiters) == 3)
+    (folder / "go").touch()
+    said = Counter(str(job.result(timeout=60)).partition(":")[0] for job in waiters)
+    assert said == {"no error": 1, "JobRunnerError": 3}
 
 
 # Cancelling and stopping -----------------------------------------------------------------------------

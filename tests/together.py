@@ -49,6 +49,13 @@ def wait_for_in_vain(ids: list[int], timeout: float | None = None) -> str:
         return f"{type(error).__name__}: {error}"
 
 
+def wait_when_let(ids: list[int]) -> str:
+    """The same, from the moment on at which the file is there."""
+    mark("L")
+    until((folder() / "let").exists)
+    return wait_for_in_vain(ids)
+
+
 async def gather(ids: list[int]) -> list[Any]:
     mark("S")
     return await asyncio.gather(*(app.invocation(one).aresult() for one in ids))

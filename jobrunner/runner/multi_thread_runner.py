@@ -106,9 +106,15 @@ class MultiThreadRunner(TemplateRunner):
 
     def _scale_up_processes(self) -> None:
         """Keep the least number of processes; more are started where work is placed and no thread is free."""
-        if not self._is_stopping:
-            for _ in range(self._least_processes - self._serving):
+        if self._is_stopping or self._must_rest():
+            return
+        for _ in range(self._least_processes - self._serving):
+            try:
                 self._spawn_thread_runner_process()
+            except OSError as error:
+                log.error("no process of threads: %s", error)
+                self._rest()
+                return
 
     def _terminate_idle_processes(self) -> None:
         """End what has been idle for too long, never below the least number."""

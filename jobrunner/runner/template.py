@@ -101,7 +101,8 @@ class Template:
 
     def _preload(self, module: str) -> None:
         # A worker has imported it without harm; should it fail here, each worker goes on importing it itself.
-        with contextlib.suppress(Exception):
+        # It may raise anything, sys.exit() included: that would end the template, and all workers with it.
+        with contextlib.suppress(BaseException):
             importlib.import_module(module)
         gc.freeze()
 

@@ -27,6 +27,7 @@ _TOO_SOON_SECONDS = 2.0
 _SHORT = 16_384
 """Characters of arguments that the template may carry to a worker; longer ones it need not read."""
 _MANY_DEATHS = 5
+_REST_SECONDS = 1.0
 
 log = logging.getLogger("jobrunner.runner")
 
@@ -40,6 +41,7 @@ class TemplateRunner(BaseRunner):
         self._preloaded: set[str] = set()
         self._next_key = 1
         self._deaths = 0
+        self._rests_until = 0.0
 
     @staticmethod
     def mem_compatible() -> bool:
@@ -158,10 +160,18 @@ class TemplateRunner(BaseRunner):
 
     def _not_forked(self, key: int, why: str) -> None:
         log.error("no process can be forked: %s", why)
+        self._rest()
         worker = self._workers.pop(key)
         self._forget(worker)
         for running in worker.runnings:
             self._give_back(running)
+
+    def _rest(self) -> None:
+        """A process could not be had: there may be one in a moment, and not before."""
+        self._rests_until = time.monotonic() + _REST_SECONDS
+
+    def _must_rest(self) -> bool:
+        return time.monotonic() < self._rests_until
 
     def _exited(self, key: int, pid: int, *facts: Any) -> None:
         worker = self._workers.pop(key)

@@ -120,7 +120,9 @@ class WaitingRoom:
         All stay as they are until `written`: a transaction that fails changes nobody.
         """
         self._draft = draft = _Draft()
-        draft.paused += [one for one in self._asking if self._pause(one)]
+        for waiter in self._asking:
+            if self._pause(waiter):
+                draft.paused.append(waiter)  # one by one: each counts for those behind it
         self._find_ready()
         for waiter in draft.ready[: max(0, free + len(draft.paused))]:
             self._resume(waiter)

@@ -81,7 +81,8 @@ class RecordedFile(apsw.VFSFile):
 
 def work(path: Path, dice: random.Random, events: list[Event], *, relaxed: bool, checkpoint_pages: int = 30) -> None:
     """Enqueue, claim and record, by the package's own functions; the log is copied into the database often."""
-    with Database(path, create=True, relaxed=relaxed, checkpoint_pages=checkpoint_pages) as database:
+    Database(path, create=True, relaxed=relaxed).close()  # most work is done by those who find the file made
+    with Database(path, relaxed=relaxed, checkpoint_pages=checkpoint_pages) as database:
         for _ in range(STEPS):
             chance = dice.random()
             if chance < 0.4:

@@ -93,16 +93,18 @@ def judge(fault: Fault) -> Verdict:
         copy.mkdir()
         plant(fault, copy)
         pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "", f"--junitxml={report}"]
-        done = subprocess.run(
-            [*pytest, "--maxfail=1", f"--basetemp={folder}/tests", OWN_COPY, *fault.tests],
-            cwd=copy,
-            env={**os.environ, "PYTHONPATH": str(copy), MARK: folder},
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        _sweep(folder)
+        try:
+            done = subprocess.run(
+                [*pytest, "--maxfail=1", f"--basetemp={folder}/tests", OWN_COPY, *fault.tests],
+                cwd=copy,
+                env={**os.environ, "PYTHONPATH": str(copy), MARK: folder},
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=False,
+            )
+        finally:
+            _sweep(folder)
         if not report.exists():
             raise NotPlanted(f"{fault.name}: its tests cannot be run:\n{done.stdout}{done.stderr}")
         caught_by = _first_failure(fault, report)
@@ -118,20 +120,26 @@ def _sweep(folder: str) -> None:
 
 
 def _first_failure(fault: Fault, report: Path) -> str | None:
-    caught_by = None
-    cases = list(ET.parse(report).iter("testcase"))
     own_copy = OWN_COPY.rpartition("::")[2]
-    if not any(case.get("name") == own_copy and len(case) == 0 for case in cases):
+    tried = [(str(case.get("name")), _said_of(case)) for case in ET.parse(report).iter("testcase")]
+    if (own_copy, []) not in tried:
         raise NotPlanted(f"{fault.name}: it is not the copy that is tested, or nothing was")
-    for case in cases:
-        failure = case.find("failure")
-        if failure is None:
-            continue
-        text = failure.get("message", "")
-        if any(word in text for word in NO_NOTICE):
-            raise NotPlanted(f"{fault.name}: what was planted is no program: {text}")
-        caught_by = caught_by or str(case.get("name"))
+    if len(tried) == 1:
+        raise NotPlanted(f"{fault.name}: none of its tests was run")
+    caught_by = None
+    for name, said in tried:
+        for kind, text in said:
+            if kind == "skipped" or (kind == "error" and "on teardown" not in text):
+                raise NotPlanted(f"{fault.name}: {name} cannot be run, so that it cannot notice: {text}")
+            if any(word in text for word in NO_NOTICE):
+                raise NotPlanted(f"{fault.name}: what was planted is no program: {text}")
+            caught_by = caught_by or name
     return caught_by
+
+
+def _said_of(case: ET.Element) -> list[tuple[str, str]]:
+    """Why a test did not simply pass: failure, error or skipped, and the text."""
+    return [(one.tag, one.get("message", "")) for one in case if one.tag in {"failure", "error", "skipped"}]
 
 
 def main(words: list[str]) -> int:

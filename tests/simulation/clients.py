@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from jobrunner import broker, orchestrator
+from jobrunner import broker, orchestrator, state_backend
 from jobrunner.database import Database
 from jobrunner.errors import JobRunnerError, UniqueKeyTaken, UsageError
-from jobrunner.models import Exit, InvocationId, Outcome, Request, RunnerId
+from jobrunner.models import Claimed, Exit, InvocationId, Outcome, Request, RunnerId
 from jobrunner.policy import Policy, Retry
+from jobrunner.runner import requests
 from tests.simulation.runner import FAILURE, SUCCESS
 from tests.simulation.world import LIMITS, QUEUES, Torn, World
 
@@ -34,17 +35,17 @@ class Client:
 
     def enqueue(self) -> None:
         world = self.world
-        requests = [self._request() for _ in range(world.random.randint(1, 4))]
+        wanted = [self._request() for _ in range(world.random.randint(1, 4))]
         before = world.see("SELECT count(*) FROM jr_invocation")
         try:
             with self.database.transaction():
-                put = broker.put(self.database, requests)
+                put = broker.put(self.database, wanted)
                 world.tear(world.happens(world.rates.torn))
         except (Torn, UniqueKeyTaken) as error:
             assert world.see("SELECT count(*) FROM jr_invocation") == before, "a part of a refused batch is there"
             world.tell(f"a client enqueues nothing: {type(error).__name__}")
             return
-        for request, one in zip(requests, put, strict=True):
+        for request, one in zip(wanted, put, strict=True):
             if one.is_new:
                 assert one.id not in world.promised, f"the number {one.id} was given twice"
                 world.promised.append(one.id)
@@ -136,22 +137,34 @@ class Client:
             outcome=outcome, exit=random.choice((None, Exit(1, 0))), stopped=random.choice((None, "shutdown", "cancel"))
         )
         assert orchestrator.record(self.database, late, RunnerId(1)) is None, f"a late outcome of {claimed} counted"
+        assert orchestrator.record_all(self.database, [late], RunnerId(1)) == [None], f"a late {late} counted"
         assert not orchestrator.resume(self.database, claimed), f"job {claimed.id} went on for a claim that is over"
-        try:
-            with self.database.transaction():
-                orchestrator.pause(self.database, claimed, [claimed.id + 1_000_000])
-        except JobRunnerError:
-            pass
+        self._ask_late(claimed)
         assert self._all_of(claimed.id) == before, (
             f"a message of claim {claimed.claim} of job {claimed.id} changed something"
         )
         self.world.tell(f"a late word of job {claimed.id}, claim {claimed.claim}")
+
+    def _ask_late(self, claimed: Claimed) -> None:
+        """To wait for somebody, to have a job done, to show how far it is; and what its task says of itself."""
+        others = self.world.see("SELECT id FROM jr_invocation WHERE finished_at IS NULL AND id <> ?", claimed.id)
+        try:
+            with self.database.transaction():
+                orchestrator.pause(self.database, claimed, [row[0] for row in others[:1]] or [claimed.id])
+        except JobRunnerError:
+            pass
+        kind, _ = requests.answer(self.database, claimed, "enqueue", [[list(Request("a:b"))]])
+        assert kind == "error", f"a job was enqueued for claim {claimed.claim} of job {claimed.id}, which is over"
+        state_backend.put_progress(self.database, claimed.id, claimed.claim, 0.5, "late")
+        if claimed.claim < self.world.claims[claimed.id]:  # what its task says of itself stays true between two claims
+            orchestrator.keep_policy(self.database, claimed, Policy(on_crash="fail", timeout_ms=7))
 
     def _all_of(self, job: InvocationId) -> list[list[tuple[Any, ...]]]:
         tables = (
             ("jr_invocation", "id"),
             ("jr_attempt", "invocation"),
             ("jr_result", "invocation"),
+            ("jr_progress", "invocation"),
             ("jr_edge", "waiter"),
         )
         return [self.world.see(f"SELECT * FROM {table} WHERE {column} = ?", job) for table, column in tables]

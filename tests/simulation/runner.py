@@ -167,7 +167,7 @@ class SimulatedRunner:
         try:
             with self.database.transaction():
                 self._wall_clock.heed()
-                verdicts = [orchestrator.record(self.database, ended, self.id) for ended in self._ended]
+                verdicts = orchestrator.record_all(self.database, self._ended, self.id)
                 paused = [ask for ask in self._asking if self._pause(*ask)]
                 resumed = self._resume()
                 broker.promote_and_expire(self.database)

@@ -423,6 +423,7 @@ BEGIN
     SELECT RAISE(ABORT, 'a text of the job is not UTF-8: set the terminal to UTF-8')
      WHERE new.task || coalesce(new.args, '') || coalesce(new.label, '') || coalesce(new.queue, '')
            GLOB '*' || char(65533) || '*';
+    SELECT RAISE(ABORT, 'the number of a job is given by the database: leave id out') WHERE new.id IS NOT NULL;
     SELECT RAISE(ABORT, 'a new job is pending: leave status out, and give run_at to have it done later')
      WHERE coalesce(new.status, 'pending') <> 'pending';
     SELECT RAISE(ABORT, 'run_at must be a time that SQLite understands, as in ''2030-01-31 18:00''')
@@ -430,9 +431,8 @@ BEGIN
     SELECT RAISE(ABORT, 'a job is enqueued with task, args, queue, priority, label, parent and run_at; the runner fills in the rest')
      WHERE coalesce(new.attempts, new.started_at, new.finished_at, new.result, new.error, new.created_at,
                     new.batch, new.schedule) IS NOT NULL;
-    INSERT INTO jr_invocation(id, status, queue, priority, kind, task, args, label, parent, run_at)
-    SELECT new.id,
-           CASE WHEN julianday(new.run_at) > julianday('now') THEN 'scheduled' ELSE 'pending' END,
+    INSERT INTO jr_invocation(status, queue, priority, kind, task, args, label, parent, run_at)
+    SELECT CASE WHEN julianday(new.run_at) > julianday('now') THEN 'scheduled' ELSE 'pending' END,
            coalesce(new.queue, 'default'), coalesce(new.priority, 0),
            CASE WHEN is_function THEN 'function' ELSE 'command' END, new.task,
            coalesce(new.args, CASE WHEN is_function THEN '{}' ELSE '[]' END), new.label, new.parent,

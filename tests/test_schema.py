@@ -89,6 +89,7 @@ def test_a_time_by_hand_makes_it_wait(by_hand: Path) -> None:
         ("INSERT INTO jobs(task, args) VALUES ('a:b', '')", "args must be a JSON object or array"),
         ("INSERT INTO jobs(task, args) VALUES ('gzip', '{\"file\": \"a\"}')", "must be a JSON array of strings"),
         ("INSERT INTO jobs(task, args) VALUES ('gzip', '[1]')", "must be a JSON array of strings"),
+        ("INSERT INTO jobs(id, task) VALUES (9223372036854775807, 'a:b')", "leave id out"),
         ("INSERT INTO jobs(task, status) VALUES ('a:b', 'running')", "a new job is pending"),
         ("INSERT INTO jobs(task, status) VALUES ('a:b', 'done')", "a new job is pending"),
         ("INSERT INTO jobs(task, run_at) VALUES ('a:b', 'tomorrow')", "a time that SQLite understands"),

@@ -36,7 +36,13 @@ def sqlite_shell(path: Path, script: str) -> subprocess.CompletedProcess[str]:
     if shell is None:
         pytest.skip("there is no sqlite3 shell on this machine (apt install sqlite3)")
     return subprocess.run(
-        [shell, "-bail", str(path)], input=script, capture_output=True, text=True, timeout=SECONDS, check=False
+        # Unlike our own programs, the shell gives up at once where somebody is writing.
+        [shell, "-bail", "-cmd", ".timeout 10000", str(path)],
+        input=script,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
     )
 
 

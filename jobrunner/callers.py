@@ -13,7 +13,7 @@ from jobrunner.errors import UsageError
 from jobrunner.guest import BorrowedDatabase, Caller
 from jobrunner.models import State
 
-_ASYNC = ("AsyncSession", "AsyncConnection", "AsyncEngine", "Engine", "sessionmaker", "scoped_session")
+_UNFIT = ("AsyncSession", "AsyncConnection", "AsyncEngine", "Engine", "sessionmaker", "scoped_session")
 _LIBRARIES = ("sqlite3", "apsw")
 _BEGINNINGS = {
     "": "BEGIN",
@@ -26,7 +26,7 @@ _BEGINNINGS = {
 def caller(connection: Any) -> Caller:
     """UsageError where this is no connection that can be used."""
     kind = type(connection).__name__
-    if kind in _ASYNC:
+    if kind in _UNFIT:
         raise UsageError(f"a {kind} cannot be used: give the sqlite3, apsw or SQLAlchemy connection, or a Session")
     if hasattr(connection, "get_bind") and hasattr(connection, "connection"):  # a Session of SQLAlchemy
         connection = connection.connection()

@@ -175,7 +175,7 @@ class Database(Closing):
 
     def check_schema(self) -> None:
         """ForeignDatabase where the file is not one that this jobrunner can work with as it is."""
-        identity = self._identity()
+        identity = self.identity
         self._refuse_foreign(identity)
         if identity.version != SCHEMA_VERSION:
             raise ForeignDatabase(f"{self.path} has schema version {identity.version}, and had {SCHEMA_VERSION}")
@@ -219,7 +219,7 @@ class Database(Closing):
         self._lock.release()
 
     def _prepare_schema(self) -> None:
-        identity = self._identity()
+        identity = self.identity
         if identity.is_ours and identity.version == SCHEMA_VERSION and identity.journal == "wal":
             return
         if identity.is_empty:
@@ -229,7 +229,9 @@ class Database(Closing):
         migrate(self, identity.version, SCHEMA_VERSION, sql.migrations())
         self._insist_on_wal()
 
-    def _identity(self) -> Identity:
+    @property
+    def identity(self) -> Identity:
+        """Whose database it is, and of which version."""
         return Identity(*self.query("identity")[0])
 
     def _refuse_foreign(self, identity: Identity) -> None:
@@ -260,7 +262,7 @@ class Database(Closing):
             make_wal(self._mine(), before, self.patience.seconds)
         with self.transaction():
             # Somebody else may have made it since we looked.
-            if self._identity().is_empty:
+            if self.identity.is_empty:
                 self.script(rest.rpartition("COMMIT;")[0])
         with told(self.path):
             self._mine().pragma("synchronous", 1 if self._relaxed else 2)

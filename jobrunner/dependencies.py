@@ -68,7 +68,7 @@ def wait_again(database: Database, ids: Sequence[int]) -> None:
 
 def of(database: Database, invocation_id: int) -> list[tuple[int, str, str]]:
     """What it was to wait for: the job, what had to come of it (success, any, failure), and its status now."""
-    return [(one, kind, status) for one, kind, status in database.query("dependencies", id=invocation_id)]
+    return database.query("dependencies", id=invocation_id)
 
 
 def _settle(database: Database, rows: list[Row]) -> Settled:

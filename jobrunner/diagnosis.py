@@ -14,7 +14,6 @@ from jobrunner.database import Database
 from jobrunner.database_file import check_file, free_bytes, is_open_to_others
 from jobrunner.direct_client import DirectClient
 from jobrunner.errors import DatabaseBroken, NoDatabase, NotAllowed, NotWritten
-from jobrunner.identity import Identity
 from jobrunner.kernel import boot_id
 from jobrunner.pulse import Life
 from jobrunner.runner.log_readers import readers
@@ -24,7 +23,6 @@ from jobrunner.times import now_ms, words
 LARGE_LOG = 256 << 20
 LITTLE_ROOM = 16 << 20
 _MINUTE = 60_000
-_DAY = 24 * 60 * _MINUTE
 _BESIDE = ("", "-wal", "-shm", "-journal", "-runners")
 
 
@@ -92,7 +90,7 @@ def _integrity(database: Database) -> Iterator[Finding]:
 
 def _schema(database: Database) -> Iterator[Finding]:
     there: dict[str, str] = dict(database.query("objects"))
-    is_guest = not Identity(*database.query("identity")[0]).is_ours_alone
+    is_guest = not database.identity.is_ours_alone
     for name, text in objects_of(sql.schema()).items():
         if is_guest and (not name.startswith("jr_") or " ON jobs" in text):
             continue  # the application may have a table of this name

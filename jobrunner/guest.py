@@ -26,22 +26,23 @@ class Caller(NamedTuple):
     is_in_transaction: Callable[[], bool]
 
 
-_NAMED = re.compile(r"CREATE (?:TABLE|VIEW|(?:UNIQUE )?INDEX|TRIGGER) \"?(\w+)\"?(?: .*? ON (\w+))?", re.DOTALL)
+_VIEW = re.compile(r"CREATE VIEW (\w+)")
+_TRIGGER = re.compile(r"CREATE TRIGGER \w+ .*? ON (\w+)", re.DOTALL)
 
 
 def install(execute: Execute) -> list[str]:
     """Make our tables where they are not; gives the views that were left out, since the application has the names."""
-    if _identity(execute).is_ours:
+    if Identity(*execute(sql.queries()["identity"], ())[0]).is_ours:
         return []
-    taken = {row[0] for row in execute("SELECT name FROM sqlite_schema", ())}
+    taken = {row[0] for row in execute(sql.queries()["objects"], ())}
     left_out: list[str] = []
     for statement in statements_of(sql.schema()):
-        kind = statement.split(None, 2)[:2]
-        if kind[0] in ("PRAGMA", "BEGIN", "COMMIT;"):
+        if statement.startswith(("PRAGMA", "BEGIN", "COMMIT")):
             continue
-        if kind == ["CREATE", "VIEW"] and (name := _name(statement)) and _is_hindered(name, statement, taken, left_out):
-            left_out.append(name)
-        elif not (kind == ["CREATE", "TRIGGER"] and _table(statement) in left_out):
+        view, trigger = _VIEW.match(statement), _TRIGGER.match(statement)
+        if view is not None and _is_hindered(view[1], statement, taken, left_out):
+            left_out.append(view[1])
+        elif trigger is None or trigger[1] not in left_out:
             execute(statement, ())
     execute(sql.queries()["make_guest"], ())
     return left_out
@@ -58,20 +59,6 @@ def _is_hindered(name: str, statement: str, taken: set[str], left_out: list[str]
     return name in taken or bool(reads & set(left_out))
 
 
-def _name(statement: str) -> str:
-    found = _NAMED.match(statement)
-    return found[1] if found else ""
-
-
-def _table(statement: str) -> str | None:
-    found = _NAMED.match(statement)
-    return found[2] if found else None
-
-
-def _identity(execute: Execute) -> Identity:
-    return Identity(*execute(sql.queries()["identity"], ())[0])
-
-
 class BorrowedDatabase(Database):
     """The queries on a connection of the caller's, whose transactions are the caller's: none is begun or ended here."""
 
@@ -82,13 +69,12 @@ class BorrowedDatabase(Database):
         self.path = path
         with contextlib.suppress(Exception):  # where that cannot be, what follows tells why
             if caller.is_in_transaction():
-                self._execute(sql.queries()["take_write_lock"], ())
+                self.query("take_write_lock")
         self._check(path)
 
     def _check(self, path: Path) -> None:
         try:
-            identity = _identity(self._execute)
-            files = self._execute("SELECT file FROM pragma_database_list WHERE name = 'main'", ())
+            identity, files = self.identity, self.query("main_file")
         except Exception as error:  # whatever the caller's library raises
             raise UsageError(f"this connection cannot be used: {error}") from error
         file = Path(files[0][0]) if files and files[0][0] else None
@@ -111,7 +97,7 @@ class BorrowedDatabase(Database):
     def change(self, name: str, **bindings: Value) -> int:
         """Run the named statement and tell how many rows it changed itself."""
         self.query(name, **bindings)
-        return int(self._execute("SELECT changes()", ())[0][0])
+        return int(self.query("changes")[0][0])
 
     def change_many(self, name: str, rows: Iterable[tuple[Value, ...]]) -> list[Row]:
         """Run the named statement once for each row of values; gives all rows that it returns."""
@@ -120,7 +106,7 @@ class BorrowedDatabase(Database):
     def insert(self, name: str, row: tuple[Value, ...]) -> int:
         """Run the named INSERT with a row of values; gives the row's number."""
         self._execute(sql.queries()[name], row)
-        return int(self._execute("SELECT last_insert_rowid()", ())[0][0])
+        return int(self.query("inserted")[0][0])
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -5,6 +5,15 @@ SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version 
        (SELECT count(*) FROM sqlite_schema), (SELECT journal_mode FROM pragma_journal_mode),
        (SELECT sql FROM sqlite_schema WHERE name = 'jr_schema');
 
+-- name: main_file
+SELECT file FROM pragma_database_list WHERE name = 'main';
+
+-- name: changes
+SELECT changes();
+
+-- name: inserted
+SELECT last_insert_rowid();
+
 -- name: take_write_lock
 -- Changes nothing. In a transaction that has read already, SQLite refuses to write once others have committed.
 DELETE FROM jr_start WHERE 0;

@@ -44,7 +44,7 @@ def batch(
     if action == "list" and not said:
         _list(called)
     elif action == "wait":
-        _wait(called, _one(said, action), None if timeout is None else duration_ms(timeout) / 1000)
+        wait(called, _one(said, action), None if timeout is None else duration_ms(timeout) / 1000)
     elif action in _ACTIONS:
         with called.client() as client:
             _ACTIONS[action](called, client.database, _one(said, action))
@@ -62,9 +62,6 @@ def wait(called: Session, name: str, seconds: float | None) -> None:
     _print(called, found)
     if found.failed:
         raise typer.Exit(1)
-
-
-_wait = wait
 
 
 class _Progress:
@@ -118,13 +115,11 @@ def _show(called: Session, database: Database, name: str) -> None:
 
 
 def _cancel(called: Session, database: Database, name: str) -> None:
-    for one in batches.cancel(database, batches.find(database, name).id):
-        printing.write_json({"id": one}) if called.json else printing.write(str(one))
+    printing.write_ids(called, batches.cancel(database, batches.find(database, name).id))
 
 
 def _retry(called: Session, database: Database, name: str) -> None:
-    for one in batches.retry(database, batches.find(database, name).id):
-        printing.write_json({"id": one}) if called.json else printing.write(str(one))
+    printing.write_ids(called, batches.retry(database, batches.find(database, name).id))
 
 
 def _close(called: Session, database: Database, name: str) -> None:

@@ -10,28 +10,24 @@ import typer
 from jobrunner import broker
 from jobrunner.cli import calls, fields, session
 from jobrunner.cli.calls import Call
-from jobrunner.cli.group import PlainCommand
+from jobrunner.cli.group import PROGRAM, ProgramCommand
 from jobrunner.cli.session import Session
 from jobrunner.cli.words import whole
 from jobrunner.database import Database
 from jobrunner.errors import UsageError
 from jobrunner.models import Enqueued, Json, Request
 
-_PROGRAM = "jobrunner.program"
 _TYPED = "jobrunner.typed"
 
 
-class Enqueue(PlainCommand):
-    """The command whose words may end in `-- PROGRAM ARG...`."""
+class Enqueue(ProgramCommand):
+    """It keeps the words as they were typed, without the program."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Set the program aside: nothing behind `--` is ours to read."""
-        if "--" in args:
-            border = args.index("--")
-            args, ctx.meta[_PROGRAM] = args[:border], args[border + 1 :]
-        elif args and not args[0].startswith("-"):
-            calls.function(args)  # a forgotten `--` is told before the program's options are taken for ours
-        ctx.meta[_TYPED] = list(args)
+        """A forgotten `--` is told before the program's options are taken for ours."""
+        if "--" not in args and args and not args[0].startswith("-"):
+            calls.function(args)
+        ctx.meta[_TYPED] = args[: args.index("--")] if "--" in args else list(args)
         return super().parse_args(ctx, args)
 
 
@@ -129,7 +125,7 @@ def enqueue(
 
 def _requests(context: typer.Context, called: Session) -> Iterator[Request]:
     parent = called.current_job()
-    for request in _read(context.params, context.meta.get(_PROGRAM), context.meta[_TYPED]):
+    for request in _read(context.params, context.meta.get(PROGRAM), context.meta[_TYPED]):
         yield request if parent is None else request._replace(parent=parent)
 
 

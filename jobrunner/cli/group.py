@@ -68,6 +68,21 @@ class PlainCommand(TyperCommand):
         return [_taken_as_typed(param) for param in super().get_params(ctx)]
 
 
+PROGRAM = "jobrunner.program"
+"""Where a context has the words behind `--`, if there are any."""
+
+
+class ProgramCommand(PlainCommand):
+    """A command whose words may end in `-- PROGRAM ARG...`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Set the program aside: nothing behind `--` is ours to read."""
+        if "--" in args:
+            border = args.index("--")
+            args, ctx.meta[PROGRAM] = args[:border], args[border + 1 :]
+        return super().parse_args(ctx, args)
+
+
 class LazyGroup(TyperGroup):
     """The main command. Its own options work after the name of a command, too."""
 

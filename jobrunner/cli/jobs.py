@@ -104,8 +104,7 @@ def _find(database: Database, meant: list[int] | Filter) -> Sequence[int]:
 def _tell_changed(
     called: Session, client: DirectClient, wanted: Sequence[int], changed: Sequence[int], done: str
 ) -> None:
-    for one in changed:
-        printing.write_json({"id": one}) if called.json else printing.write(str(one))
+    printing.write_ids(called, changed)
     left = sorted(set(wanted) - set(changed))
     for state in client.states(left[:10]):
         called.notice(f"job {state.id} is {state.status}: nothing to be done")

@@ -44,6 +44,12 @@ def write_tabs(values: Iterable[object]) -> None:
     write("\t".join("" if value is None else visible(str(value)) for value in values))
 
 
+def write_ids(called: Session, ids: Iterable[int]) -> None:
+    """The numbers of jobs, a line each."""
+    for one in ids:
+        write_json({"id": one}) if called.json else write(str(one))
+
+
 def write_table(
     called: Session, heads: Sequence[str], rows: Iterable[Sequence[object]], *, shrink: Collection[str] | None = None
 ) -> None:

@@ -9,7 +9,7 @@ import typer
 from jobrunner import schedules
 from jobrunner.cli import calls, fields, printing, session
 from jobrunner.cli.calls import Call
-from jobrunner.cli.group import PlainCommand
+from jobrunner.cli.group import PROGRAM, ProgramCommand
 from jobrunner.cli.session import Session
 from jobrunner.cli.words import whole
 from jobrunner.database import Database
@@ -18,21 +18,7 @@ from jobrunner.plans import plan_of
 from jobrunner.times import instant_ms
 from jobrunner.timing import read
 
-_PROGRAM = "jobrunner.program"
-
-
-class ScheduleCommand(PlainCommand):
-    """The command whose words may end in `-- PROGRAM ARG...`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Set the program aside: nothing behind `--` is ours to read."""
-        if "--" in args:
-            border = args.index("--")
-            args, ctx.meta[_PROGRAM] = args[:border], args[border + 1 :]
-        return super().parse_args(ctx, args)
-
-
-SETTINGS = {"schedule": {"cls": ScheduleCommand}}
+SETTINGS = {"schedule": {"cls": ProgramCommand}}
 
 
 def schedule(
@@ -128,7 +114,7 @@ def _add(called: Session, context: typer.Context, said: list[str]) -> None:
             "`jobrunner schedule add NAME WHEN` and what to do, as in add nightly '0 3 * * *' shop.tasks:report"
         )
     name, when, *rest = said
-    call = _call(rest, context.meta.get(_PROGRAM), params["sh"])
+    call = _call(rest, context.meta.get(PROGRAM), params["sh"])
     request = call.request(fields.options(_fields(params, call)))
     plan = plan_of(
         name,
@@ -180,7 +166,7 @@ def _is_there(database: Database, name: str) -> bool:
 def _run_now(called: Session, name: str, _: str | None) -> None:
     with called.client() as client:
         job = schedules.run_now(client.database, name)
-    printing.write_json({"id": job}) if called.json else printing.write(str(job))
+    printing.write_ids(called, [job])
 
 
 def _pause(called: Session, name: str, until: str | None) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from jobrunner import aliases, declarations, payload
+from jobrunner.arrangements import Overlap
 from jobrunner.channel_client import ChannelClient
 from jobrunner.client import Client
 from jobrunner.context import find_current
@@ -18,7 +19,7 @@ from jobrunner.errors import UsageError
 from jobrunner.inline_client import InlineClient
 from jobrunner.invocation import AnyInvocation, Invocation
 from jobrunner.location import find_database
-from jobrunner.models import Json, Kind, Overlap
+from jobrunner.models import Json, Kind
 from jobrunner.options import Options, OptionWords, joined
 from jobrunner.plans import plan_of
 from jobrunner.status import Status

@@ -6,13 +6,14 @@ from types import TracebackType
 from typing import Self
 
 from jobrunner import batches, options
+from jobrunner.arrangements import Batch
 from jobrunner.batches import Callbacks
 from jobrunner.client import Client
 from jobrunner.commit_watch import CommitWatch
 from jobrunner.database import Database
 from jobrunner.direct_client import DirectClient
 from jobrunner.errors import UsageError, WaitTimeout
-from jobrunner.models import Batch, InvocationId
+from jobrunner.models import InvocationId
 
 _LONG = 3600.0
 

@@ -8,9 +8,10 @@ from collections import Counter
 from typing import NamedTuple
 
 from jobrunner import broker
+from jobrunner.arrangements import Batch
 from jobrunner.database import Database
 from jobrunner.errors import BatchNotFound
-from jobrunner.models import Batch, InvocationId, Request
+from jobrunner.models import InvocationId, Request
 from jobrunner.status import Status
 from jobrunner.times import now_ms
 

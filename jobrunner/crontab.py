@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from jobrunner.arrangements import Plan
 from jobrunner.errors import UsageError
-from jobrunner.models import Plan
 from jobrunner.options import Options
 from jobrunner.plans import plan_of
 from jobrunner.timing import local_zone, read

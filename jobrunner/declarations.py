@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from jobrunner.models import Plan
+from jobrunner.arrangements import Plan
 
 
 class Declaration(NamedTuple):

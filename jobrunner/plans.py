@@ -3,8 +3,9 @@
 from datetime import datetime
 from typing import cast
 
+from jobrunner.arrangements import Missed, Overlap, Plan
 from jobrunner.errors import UsageError
-from jobrunner.models import Missed, Overlap, Plan, Request
+from jobrunner.models import Request
 from jobrunner.times import Duration, duration_ms, instant_ms
 from jobrunner.timing import Timing
 

@@ -721,12 +721,6 @@ SELECT id FROM jr_invocation WHERE schedule = :schedule AND schedule IS NOT NULL
 SELECT schedule, instant, at, invocation, reason, more FROM jr_fire
  WHERE schedule = :schedule ORDER BY instant DESC LIMIT :limit;
 
--- name: forget_fires
--- The last of each schedule stays.
-DELETE FROM jr_fire
- WHERE instant < :before AND at < :before
-   AND instant < (SELECT last_at FROM jr_schedule WHERE name = jr_fire.schedule);
-
 -- Forgetting --------------------------------------------------------------------------------------
 
 -- name: first_kept

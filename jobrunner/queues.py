@@ -7,9 +7,9 @@ others takes no place of its queue, as it holds no slot.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from jobrunner.arrangements import QueueSetting
 from jobrunner.database import Database
 from jobrunner.errors import UsageError
-from jobrunner.models import QueueSetting
 from jobrunner.times import duration_ms, now_ms
 
 FOREVER = 2**62

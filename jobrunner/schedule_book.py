@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from jobrunner import declarations, schedules
+from jobrunner.arrangements import Fire, Plan, Schedule
 from jobrunner.client import Client
 from jobrunner.direct_client import DirectClient
 from jobrunner.errors import UsageError
 from jobrunner.invocation import AnyInvocation, Invocation
-from jobrunner.models import Fire, Plan, Schedule
 
 
 class Schedules:

@@ -6,9 +6,10 @@ from itertools import islice, takewhile
 from typing import NamedTuple
 
 from jobrunner import broker
+from jobrunner.arrangements import Fire, Plan, Schedule, Source
 from jobrunner.database import Database
 from jobrunner.errors import ScheduleNotFound, UsageError
-from jobrunner.models import Fire, InvocationId, Plan, Request, Schedule, Source
+from jobrunner.models import InvocationId, Request
 from jobrunner.times import iso, now_ms
 from jobrunner.timing import Timing
 

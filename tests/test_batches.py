@@ -7,22 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from jobrunner import App, Status, UsageError, batches, broker, orchestrator
+from jobrunner import App, Status, UsageError, batches, broker
 from jobrunner.batches import Callbacks
 from jobrunner.database import Database
 from jobrunner.errors import BatchNotFound, WaitTimeout
-from jobrunner.models import Exit, Failure, Outcome, Request, RunnerId
-from jobrunner.orchestrator import Ended
-from jobrunner.policy import Policy
+from jobrunner.models import Request
 from tests import tasks
 from tests.cli_helpers import Cli
 from tests.conftest import StartRunner
 from tests.helpers.files import rows, sqlite_shell
 from tests.helpers.runners import RUNNERS, slots
 from tests.helpers.trace import marks
+from tests.helpers.turns import BAD, finish
 from tests.helpers.waiting import until
 
-GOOD, BAD = Outcome("1"), Outcome(failure=Failure("ValueError", "no"))
 COUNTS = "SELECT total, done, failed, status FROM batches"
 
 
@@ -30,17 +28,6 @@ COUNTS = "SELECT total, done, failed, status FROM batches"
 def database(path: Path) -> Iterator[Database]:
     with Database(path, create=True, relaxed=True) as database:
         yield database
-
-
-def finish(database: Database, outcome: Outcome = GOOD, limit: int = 1) -> int:
-    """Claim so many, have them end so, and count as a runner's turn does; gives how many."""
-    claimed = broker.claim(database, RunnerId(1), [], limit)
-    with database.transaction():
-        ended = [Ended(one, Policy(), outcome, Exit(1, 0)) for one in claimed]
-        orchestrator.record_all(database, ended, RunnerId(1))
-        while batches.count(database).more:
-            pass
-    return len(claimed)
 
 
 def followers(path: Path) -> list[str]:

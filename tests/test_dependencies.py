@@ -21,7 +21,7 @@ from jobrunner import (
     sql,
 )
 from jobrunner.database import Database
-from jobrunner.models import Exit, Failure, Outcome, Request, RunnerId
+from jobrunner.models import Exit, Outcome, Request, RunnerId
 from jobrunner.orchestrator import Ended
 from jobrunner.policy import Policy
 from tests import tasks
@@ -30,27 +30,16 @@ from tests.conftest import StartRunner
 from tests.helpers.files import rows, sqlite_shell
 from tests.helpers.runners import RUNNERS, slots
 from tests.helpers.trace import marks
+from tests.helpers.turns import BAD, GOOD, finish
 from tests.helpers.waiting import until
 
 Job = Invocation[Any]
-GOOD, BAD = Outcome("1"), Outcome(failure=Failure("ValueError", "no"))
 
 
 @pytest.fixture
 def database(path: Path) -> Iterator[Database]:
     with Database(path, create=True, relaxed=True) as database:
         yield database
-
-
-def finish(database: Database, outcome: Outcome = GOOD, limit: int = 1) -> list[int]:
-    """Claim so many, have them end so, and settle as a runner's turn does."""
-    claimed = broker.claim(database, RunnerId(1), [], limit)
-    with database.transaction():
-        ended = [Ended(one, Policy(), outcome, Exit(1, 0)) for one in claimed]
-        orchestrator.record_all(database, ended, RunnerId(1))
-        while dependencies.settle(database).more:
-            pass
-    return [one.id for one in claimed]
 
 
 def statuses(path: Path) -> list[str]:

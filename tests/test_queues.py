@@ -11,28 +11,21 @@ from jobrunner.database import Database
 from jobrunner.models import Exit, Outcome, Request, RunnerId
 from jobrunner.orchestrator import Ended
 from jobrunner.policy import Policy
-from jobrunner.times import Clocks
 from tests import tasks
 from tests.cli_helpers import Cli
 from tests.conftest import StartRunner
 from tests.helpers.files import rows
 from tests.helpers.trace import marks
 from tests.helpers.waiting import until
+from tests.helpers.wall import Wall
 
 ONE, TWO = RunnerId(1), RunnerId(2)
-
-
-class Wall:
-    """A clock on the wall that a test sets."""
-
-    def __init__(self) -> None:
-        self.now = 1_900_000_000_000
 
 
 @pytest.fixture
 def wall() -> Iterator[Wall]:
     wall = Wall()
-    with times.clocks(Clocks(lambda: wall.now, lambda: wall.now)):
+    with times.clocks(wall.clocks()):
         yield wall
 
 

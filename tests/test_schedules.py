@@ -14,24 +14,24 @@ from pathlib import Path
 import pytest
 
 from jobrunner import App, Status, UsageError, broker, cron, every, orchestrator, schedules, times
+from jobrunner.arrangements import Plan
 from jobrunner.database import Database
 from jobrunner.errors import ScheduleNotFound
-from jobrunner.models import Outcome, Plan, Request, RunnerId
+from jobrunner.models import Outcome, Request, RunnerId
 from jobrunner.orchestrator import Ended
 from jobrunner.plans import plan_of
 from jobrunner.policy import Policy
-from jobrunner.times import Clocks
 from jobrunner.timing import Timing
 from tests.cli_helpers import Cli
 from tests.conftest import StartRunner
 from tests.helpers.files import rows
 from tests.helpers.processes import environment
 from tests.helpers.waiting import until
+from tests.helpers.wall import NOON, Wall
 
 HOUR = 3_600_000
 DAY = 24 * HOUR
 WEEK = 7 * DAY
-NOON = round(datetime(2026, 11, 27, 12, tzinfo=UTC).timestamp() * 1000)
 FIRES = "SELECT instant, invocation, reason, more FROM jr_fire WHERE schedule = ? ORDER BY instant"
 
 
@@ -39,17 +39,10 @@ class Torn(Exception):
     """A runner is killed before its commit."""
 
 
-class Wall:
-    """A clock on the wall that a test sets."""
-
-    def __init__(self) -> None:
-        self.now = NOON
-
-
 @pytest.fixture
 def wall() -> Iterator[Wall]:
     wall = Wall()
-    with times.clocks(Clocks(lambda: wall.now, lambda: wall.now)):
+    with times.clocks(wall.clocks()):
         yield wall
 
 

@@ -8,12 +8,12 @@ from typing import Annotated, NoReturn
 import typer
 
 from jobrunner import batches
+from jobrunner.arrangements import Batch
 from jobrunner.batch_book import wait as wait_for
 from jobrunner.cli import printing, session
 from jobrunner.cli.session import Session
 from jobrunner.database import Database
 from jobrunner.errors import UsageError
-from jobrunner.models import Batch
 from jobrunner.times import duration_ms, iso, words
 
 _HEADS = ("name", "total", "done", "failed", "status", "created", "finished")

@@ -5,12 +5,12 @@ from typing import Annotated
 import typer
 
 from jobrunner import queues, state_backend
+from jobrunner.arrangements import QueueSetting
 from jobrunner.cli import printing, session
 from jobrunner.cli.session import Session
 from jobrunner.cli.words import whole
 from jobrunner.database import Database
 from jobrunner.errors import UsageError
-from jobrunner.models import QueueSetting
 from jobrunner.times import instant_ms, iso, now_ms
 
 _HEADS = ("queue", "pending", "running", "paused", "scheduled", "blocked", "is", "concurrency", "rate")

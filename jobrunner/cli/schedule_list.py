@@ -3,9 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 from jobrunner import schedules
+from jobrunner.arrangements import Schedule
 from jobrunner.cli import printing
 from jobrunner.cli.session import Session
-from jobrunner.models import Schedule
 from jobrunner.times import iso, now_ms, words
 from jobrunner.timing import zone_of
 

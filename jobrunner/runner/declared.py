@@ -4,10 +4,10 @@ import logging
 from typing import NamedTuple, Self
 
 from jobrunner import schedules
+from jobrunner.arrangements import Plan
 from jobrunner.channel import Message
 from jobrunner.database import Database
 from jobrunner.errors import UsageError
-from jobrunner.models import Plan
 
 log = logging.getLogger("jobrunner.runner")
 

@@ -8,6 +8,7 @@ from jobrunner.channel import Message
 from jobrunner.errors import JobRunnerError
 from jobrunner.models import Failure, InvocationId, Json, Outcome
 from jobrunner.policy import Policy
+from jobrunner.runner.sources import Signature
 
 MAX_PROGRESS = 1000
 """Characters of a progress message that are kept."""
@@ -63,12 +64,19 @@ class GaveBack(NamedTuple):
 
 
 class Imported(NamedTuple):
-    """The worker has imported the task's module without harm."""
+    """The worker has imported the task's module; whether without harm, so that the template may do so, too."""
 
     module: str
+    is_clean: bool
 
 
-Said = Delivered | Began | Wrote | Asks | Waits | Progressed | Policy | GaveBack | Imported
+class Read(NamedTuple):
+    """Source files that were read by imports, for a runner that watches them: each with its signature."""
+
+    files: dict[str, Signature]
+
+
+Said = Delivered | Began | Wrote | Asks | Waits | Progressed | Policy | GaveBack | Imported | Read
 """A Policy is what the task declares."""
 
 
@@ -96,8 +104,8 @@ def _parse(message: Message) -> Said:
             return Progressed(fraction, text and _clean(text)[:MAX_PROGRESS])
         case ["declared", str(policy)]:
             return Policy.from_json(policy)
-        case ["imported", str(module)]:
-            return Imported(module)
+        case ["imported", str(), bool()] | ["read", dict()]:
+            return Read(message[1]) if message[0] == "read" else Imported(*message[1:])
     raise BadMessage(f"there is no message {message[0]!r} of this form")
 
 

@@ -10,16 +10,19 @@ from functools import partial
 from typing import Any
 
 from jobrunner import location, orchestrator, ownership
-from jobrunner.errors import ChannelBroken, ChannelClosed, JobRunnerError
+from jobrunner.errors import ChannelBroken, ChannelClosed, JobRunnerError, UsageError
 from jobrunner.models import Exit
 from jobrunner.policy import Policy
 from jobrunner.runner import journal, messages
 from jobrunner.runner.base_runner import BaseRunner
 from jobrunner.runner.declared import Declared
 from jobrunner.runner.messages import BadMessage
+from jobrunner.runner.renewal import Renewal
 from jobrunner.runner.running import Running
 from jobrunner.runner.settings import RunSettings
+from jobrunner.runner.sources import Signature
 from jobrunner.runner.template_process import TemplateProcess
+from jobrunner.runner.templates import Templates
 from jobrunner.runner.worker_process import SingleWorker, WorkerProcess
 
 _READ = 1 << 18
@@ -33,11 +36,13 @@ log = logging.getLogger("jobrunner.runner")
 
 
 class TemplateRunner(BaseRunner):
-    """Owns a template and the workers that it forks."""
+    """Owns templates and the workers that they fork."""
 
     def __init__(self, conf: RunSettings) -> None:
         super().__init__(conf)
         self._workers: dict[int, WorkerProcess] = {}
+        self._templates = Templates(self.runner_args, conf, self._hearing, self._hear_template)
+        self._renewal = Renewal(self._templates)
         self._preloaded: set[str] = set()
         self._next_key = 1
         self._deaths = 0
@@ -60,52 +65,89 @@ class TemplateRunner(BaseRunner):
     # The template
 
     def _on_start(self) -> None:
-        self._start_template()
+        self._templates.start()
         while (message := self._first_word())[0] != "ready":
             if message[0] == "schedules":
                 self._declared = Declared.read(message)
+                continue
+            if message[0] == "read":
+                self._renewal.watched.read(message[1])
                 continue
             _, module, why, traceback = message
             raise JobRunnerError(f"--import {module} failed: {why}\n{traceback or ''}".rstrip())
 
     def _first_word(self) -> list[Any]:
         try:
-            return self._template.receive()
+            return self._templates.current.receive()
         except ChannelClosed:
             raise JobRunnerError("the template process ended while it imported the task modules") from None
 
-    def _start_template(self) -> None:
-        self._template = TemplateProcess(self.runner_args, self.conf)
-        self._template_started = time.monotonic()
-        self._hearing.listen(self._template.fileno(), lambda _: self._hear_template())
-
-    def _hear_template(self) -> None:
+    def _hear_template(self, template: TemplateProcess) -> None:
+        is_coming = template is self._templates.coming
         try:
-            for verb, *facts in self._template.read():
-                _TEMPLATE_VERBS[verb](self, *facts)
+            for verb, *facts in template.read():
+                if is_coming:
+                    self._renewal.hear(verb, *facts)
+                else:
+                    _TEMPLATE_VERBS[verb](self, *facts)
         except ChannelClosed:
+            self._template_died(template)
+
+    def _template_died(self, template: TemplateProcess) -> None:
+        """Its workers died with it: sweep up, give the work back, start another where it was the current one."""
+        if template is self._templates.coming:
+            self._templates.died(template)
+            self._renewal.refuse("the process that loaded the new code has ended")
+            return
+        keys = self._templates.died(template)
+        log.error("the template process %d died, and %d workers with it", template.pid, len(keys))
+        for key in keys:
+            self._exited(key, self._workers[key].pid, None, int(signal.SIGKILL), None, None)
+        if template is self._templates.current:
             self._replace_template()
 
     def _replace_template(self) -> None:
-        """The template died, and its workers with it: sweep up, give the work back, start another."""
-        lived = time.monotonic() - self._template_started
+        lived = time.monotonic() - self._templates.current.started_at
         self._deaths = self._deaths + 1 if lived < _TOO_SOON_SECONDS else 1
-        self._hearing.ignore(self._template.fileno())
-        self._template.close()
         self._preloaded.clear()
-        log.error("the template process %d died, and %d workers with it", self._template.pid, len(self._workers))
-        for worker in list(self._workers.values()):
-            self._exited(worker.key, worker.pid, None, int(signal.SIGKILL), None, None)
         if self._deaths >= _MANY_DEATHS:
             raise JobRunnerError("the template process dies again and again right after its start")
-        self._start_template()
+        self._templates.start()
 
     def _on_stop(self) -> None:
-        if hasattr(self, "_template"):
-            self._template.close()
+        self._templates.close()
         for worker in list(self._workers.values()):
             self._forget(worker)
         self._workers.clear()
+
+    # New code
+
+    def _renew(self) -> None:
+        self._templates.tend()
+        if self._signals.wants_new_code():
+            self._renewal.ask("HUP")
+        if self._is_stopping:
+            self._renewal.give_up()
+            return
+        if self._renewal.may_be_taken() and not self._setback.is_resting:
+            with self._setback.survived():
+                self._take_new_code()
+        self._renewal.begin()
+
+    def _take_new_code(self) -> None:
+        """What the new code declares is written down first: where that cannot be done now, it is tried again."""
+        try:
+            self._renewal.declared.write(self.database)
+        except UsageError as error:
+            self._renewal.refuse(str(error))
+            return
+        orchestrator.try_unknown_again(self.database)
+        self._intake.look_again()
+        log.info("the new code is taken: %d jobs finish with the old", len(self._attempts))
+        self._templates.take_over()
+        self._renewal.taken()
+        self._preloaded.clear()
+        self._code_is_new()
 
     # Workers
 
@@ -121,7 +163,7 @@ class TemplateRunner(BaseRunner):
             if not is_short:
                 self._tell(worker, *first)
             try:
-                self._template.spawn(worker.key, descriptors, list(first) if is_short else [])
+                self._templates.spawn(worker, descriptors, list(first) if is_short else [])
             except OSError:
                 self._workers.pop(worker.key)
                 self._forget(worker)
@@ -135,8 +177,7 @@ class TemplateRunner(BaseRunner):
         return next((worker for worker in self._workers.values() if running in worker.runnings), None)
 
     def _signal_process(self, worker: WorkerProcess, number: int) -> None:
-        with contextlib.suppress(ChannelClosed):  # the template is gone, and its workers with it
-            self._template.signal(worker.key, number)
+        self._templates.signal(worker, number)
 
     def _tell(self, worker: WorkerProcess, *message: Any) -> None:
         worker.channel.queue(*message)
@@ -161,6 +202,7 @@ class TemplateRunner(BaseRunner):
     def _not_forked(self, key: int, why: str) -> None:
         log.error("no process can be forked: %s", why)
         self._rest()
+        self._templates.reaped(key)
         worker = self._workers.pop(key)
         self._forget(worker)
         for running in worker.runnings:
@@ -174,6 +216,7 @@ class TemplateRunner(BaseRunner):
         return time.monotonic() < self._rests_until
 
     def _exited(self, key: int, pid: int, *facts: Any) -> None:
+        self._templates.reaped(key)
         worker = self._workers.pop(key)
         self._hear_worker(worker, 0, to_the_end=True)
         for stream in list(worker.streams):
@@ -190,6 +233,9 @@ class TemplateRunner(BaseRunner):
 
     def _import_failed(self, module: str, why: str, _: str | None) -> None:
         log.error("%s cannot be imported any more: %s", module, why)
+
+    def _read(self, files: dict[str, Signature]) -> None:
+        self._renewal.watched.read(files)
 
     # Hearing a worker
 
@@ -232,8 +278,8 @@ class TemplateRunner(BaseRunner):
                 self._recorder.declared(running)
             case messages.GaveBack(why):
                 self._given_back(worker, running, why)
-            case messages.Imported(module):
-                self._preload(module)
+            case messages.Imported() | messages.Read():
+                self._has_imported(worker, said)
 
     def _let_end(self, running: Running) -> None:
         """One thread of it waits for others, and another has ended it: it need not wait any more."""
@@ -255,11 +301,16 @@ class TemplateRunner(BaseRunner):
     def _returned(self, worker: WorkerProcess, running: Running) -> None:
         """The worker has given it back before it began."""
 
-    def _preload(self, module: str) -> None:
-        if module not in self._preloaded:
-            self._preloaded.add(module)
+    def _has_imported(self, worker: WorkerProcess, said: messages.Imported | messages.Read) -> None:
+        if isinstance(said, messages.Read):
+            if self.conf.reload:
+                self._renewal.watched.read_by_job(said.files)
+            return
+        self._renewal.modules.add(said.module)
+        if said.is_clean and said.module not in self._preloaded and self._templates.has_forked(worker):
+            self._preloaded.add(said.module)
             with contextlib.suppress(ChannelClosed):  # the template is gone: this is not about the worker
-                self._template.preload(module)
+                self._templates.current.preload(said.module)
 
     def _take_output(self, worker: WorkerProcess, stream: int, _: int) -> None:
         while stream in worker.streams:
@@ -296,4 +347,5 @@ _TEMPLATE_VERBS: dict[str, Callable[..., None]] = {
     "exit": TemplateRunner._exited,
     "import_failed": TemplateRunner._import_failed,
     "schedules": lambda *_: None,  # of a template that replaces one that died: they are the same
+    "read": TemplateRunner._read,
 }

@@ -236,7 +236,7 @@ class App:
     def run(self, runner: str = "process", **settings: Any) -> int:
         """Do the work until TERM or INT; what `jobrunner run` calls. `settings` are those of `RunSettings`.
 
-        Gives how many jobs have failed.
+        HUP has the code of tasks loaded anew. Gives how many jobs have failed.
         """
         from jobrunner.runner.registry import load_runner
 

@@ -1,4 +1,4 @@
-"""What all runners share whose workers are forked from a template: its life, and the hearing of workers."""
+"""What all runners share whose workers are forked from a template: their start, the hearing of them, their end."""
 
 import contextlib
 import logging
@@ -9,43 +9,32 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from jobrunner import location, orchestrator, ownership
-from jobrunner.errors import ChannelBroken, ChannelClosed, JobRunnerError, UsageError
+from jobrunner import orchestrator
+from jobrunner.errors import ChannelBroken, ChannelClosed
 from jobrunner.models import Exit
 from jobrunner.policy import Policy
 from jobrunner.runner import journal, messages
-from jobrunner.runner.base_runner import BaseRunner
-from jobrunner.runner.declared import Declared
 from jobrunner.runner.messages import BadMessage
-from jobrunner.runner.renewal import Renewal
 from jobrunner.runner.running import Running
 from jobrunner.runner.settings import RunSettings
-from jobrunner.runner.sources import Signature
-from jobrunner.runner.template_process import TemplateProcess
-from jobrunner.runner.templates import Templates
+from jobrunner.runner.template_keeper import TemplateKeeper
 from jobrunner.runner.worker_process import SingleWorker, WorkerProcess
 
 _READ = 1 << 18
-_TOO_SOON_SECONDS = 2.0
 _SHORT = 16_384
 """Characters of arguments that the template may carry to a worker; longer ones it need not read."""
-_MANY_DEATHS = 5
 _REST_SECONDS = 1.0
 
 log = logging.getLogger("jobrunner.runner")
 
 
-class TemplateRunner(BaseRunner):
-    """Owns templates and the workers that they fork."""
+class TemplateRunner(TemplateKeeper):
+    """Owns the workers that its templates fork."""
 
     def __init__(self, conf: RunSettings) -> None:
         super().__init__(conf)
         self._workers: dict[int, WorkerProcess] = {}
-        self._templates = Templates(self.runner_args, conf, self._hearing, self._hear_template)
-        self._renewal = Renewal(self._templates)
-        self._preloaded: set[str] = set()
         self._next_key = 1
-        self._deaths = 0
         self._rests_until = 0.0
 
     @staticmethod
@@ -53,101 +42,15 @@ class TemplateRunner(BaseRunner):
         """False: jobs run in processes, with memory of their own."""
         return False
 
-    @property
-    def runner_args(self) -> dict[str, str]:
-        """What every process of this runner finds in its environment: its token, and the database by name alone."""
-        return {ownership.TOKEN_VARIABLE: self.token, location.VARIABLE: str(self.conf.database)}
-
     def get_active_child_runner_ids(self) -> list[str]:
         """The workers that are alive, each as runner:pid."""
         return [f"{self._registration.id}:{worker.pid}" for worker in self._workers.values() if worker.pid]
-
-    # The template
-
-    def _on_start(self) -> None:
-        self._templates.start()
-        while (message := self._first_word())[0] != "ready":
-            if message[0] == "schedules":
-                self._declared = Declared.read(message)
-                continue
-            if message[0] == "read":
-                self._renewal.watched.read(message[1])
-                continue
-            _, module, why, traceback = message
-            raise JobRunnerError(f"--import {module} failed: {why}\n{traceback or ''}".rstrip())
-
-    def _first_word(self) -> list[Any]:
-        try:
-            return self._templates.current.receive()
-        except ChannelClosed:
-            raise JobRunnerError("the template process ended while it imported the task modules") from None
-
-    def _hear_template(self, template: TemplateProcess) -> None:
-        is_coming = template is self._templates.coming
-        try:
-            for verb, *facts in template.read():
-                if is_coming:
-                    self._renewal.hear(verb, *facts)
-                else:
-                    _TEMPLATE_VERBS[verb](self, *facts)
-        except ChannelClosed:
-            self._template_died(template)
-
-    def _template_died(self, template: TemplateProcess) -> None:
-        """Its workers died with it: sweep up, give the work back, start another where it was the current one."""
-        if template is self._templates.coming:
-            self._templates.died(template)
-            self._renewal.refuse("the process that loaded the new code has ended")
-            return
-        keys = self._templates.died(template)
-        log.error("the template process %d died, and %d workers with it", template.pid, len(keys))
-        for key in keys:
-            self._exited(key, self._workers[key].pid, None, int(signal.SIGKILL), None, None)
-        if template is self._templates.current:
-            self._replace_template()
-
-    def _replace_template(self) -> None:
-        lived = time.monotonic() - self._templates.current.started_at
-        self._deaths = self._deaths + 1 if lived < _TOO_SOON_SECONDS else 1
-        self._preloaded.clear()
-        if self._deaths >= _MANY_DEATHS:
-            raise JobRunnerError("the template process dies again and again right after its start")
-        self._templates.start()
 
     def _on_stop(self) -> None:
         self._templates.close()
         for worker in list(self._workers.values()):
             self._forget(worker)
         self._workers.clear()
-
-    # New code
-
-    def _renew(self) -> None:
-        self._templates.tend()
-        if self._signals.wants_new_code():
-            self._renewal.ask("HUP")
-        if self._is_stopping:
-            self._renewal.give_up()
-            return
-        if self._renewal.may_be_taken() and not self._setback.is_resting:
-            with self._setback.survived():
-                self._take_new_code()
-        self._renewal.begin()
-
-    def _take_new_code(self) -> None:
-        """What the new code declares is written down first: where that cannot be done now, it is tried again."""
-        try:
-            self._renewal.declared.write(self.database)
-        except UsageError as error:
-            self._renewal.refuse(str(error))
-            return
-        orchestrator.try_unknown_again(self.database)
-        self._intake.look_again()
-        log.info("the new code is taken: %d jobs finish with the old", len(self._attempts))
-        self._templates.take_over()
-        self._renewal.taken()
-        self._preloaded.clear()
-        self._code_is_new()
 
     # Workers
 
@@ -231,11 +134,8 @@ class TemplateRunner(BaseRunner):
             running.stopped = running.stopped or "returned"
             self._conclude(running)
 
-    def _import_failed(self, module: str, why: str, _: str | None) -> None:
-        log.error("%s cannot be imported any more: %s", module, why)
-
-    def _read(self, files: dict[str, Signature]) -> None:
-        self._renewal.watched.read(files)
+    def _died_with_template(self, key: int) -> None:
+        self._exited(key, self._workers[key].pid, None, int(signal.SIGKILL), None, None)
 
     # Hearing a worker
 
@@ -338,14 +238,3 @@ class TemplateRunner(BaseRunner):
             if self._hearing.listens_to(descriptor):
                 self._hearing.ignore(descriptor)
         worker.close()
-
-
-_TEMPLATE_VERBS: dict[str, Callable[..., None]] = {
-    "ready": lambda *_: None,
-    "forked": TemplateRunner._forked,
-    "not_forked": TemplateRunner._not_forked,
-    "exit": TemplateRunner._exited,
-    "import_failed": TemplateRunner._import_failed,
-    "schedules": lambda *_: None,  # of a template that replaces one that died: they are the same
-    "read": TemplateRunner._read,
-}

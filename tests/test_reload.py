@@ -2,8 +2,10 @@
 
 import os
 import pty
+import py_compile
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,20 @@ def test_new_jobs_have_the_new_code_and_running_ones_finish_with_the_old(
     assert held.result(timeout=30) == "old"
     assert held.details.attempts == 1
     until(lambda: len(running.templates) == 1)
+
+
+def test_code_that_was_compiled_in_the_second_of_its_change_is_not_believed(
+    app: App, runner: StartRunner, folder: Path
+) -> None:
+    second = int(time.time()) - 100
+    release(folder, SHOP)
+    os.utime(folder / "shop.py", (second, second + 0.2))
+    compiled = Path(py_compile.compile(str(folder / "shop.py"), doraise=True) or "")
+    os.utime(compiled, (second, second + 0.4))  # by the program that enqueues, say
+    release(folder, NEW)
+    os.utime(folder / "shop.py", (second, second + 0.6))
+    start(runner, folder, imports=("shop",))
+    assert app.enqueue("shop:word").result(timeout=30) == "new"
 
 
 @pytest.mark.parametrize("mode", RUNNERS)

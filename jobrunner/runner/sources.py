@@ -71,7 +71,7 @@ def missed(name: str | None) -> None:
 def signature(file: str | Path) -> Signature:
     """Of a file as it is now."""
     try:
-        return _signed(Path(file).stat())
+        return _signed(os.stat(file))  # noqa: PTH116 - of each watched file, each second: a Path takes seven times as long
     except (OSError, ValueError):  # a job may have told anything for a path
         return None
 

@@ -1,5 +1,6 @@
 """New code: asked for by HUP or a changed file, loaded beside the old, and refused where it cannot be imported."""
 
+import json
 import logging
 import time
 
@@ -12,6 +13,8 @@ from jobrunner.text import visible
 
 PATIENCE_SECONDS = 10.0
 """A template that imports for longer than this is given up when the new code is asked for once more."""
+_ROOM = 1 << 16
+"""Characters of all modules that are tried: they travel on a command line."""
 
 log = logging.getLogger("jobrunner.runner")
 
@@ -22,8 +25,8 @@ class Renewal:
     def __init__(self, templates: Templates) -> None:
         self._templates = templates
         self._why: str | None = None
-        self.modules: set[str] = set()
-        """What jobs have imported: new code is not taken before it is seen that this can still be done."""
+        self._modules: set[str] = set()
+        self._room = _ROOM
         self.watched = Watched()
         self._forget()
 
@@ -32,6 +35,13 @@ class Renewal:
         self._files: dict[str, Signature] = {}
         self._failures: list[str] = []
         self._is_done = False
+
+    def imported(self, module: str) -> None:
+        """A job has imported its task's module: new code is not taken before it is seen that this can still be done."""
+        length = len(json.dumps(module))
+        if module not in self._modules and length <= self._room:
+            self._modules.add(module)
+            self._room -= length
 
     def ask(self, why: str) -> None:
         """It is to be loaded."""
@@ -47,7 +57,7 @@ class Renewal:
         why, self._why = self._why, None
         log.info("%s: the code is loaded anew", why)
         try:
-            self._templates.prepare(sorted(self.modules))
+            self._templates.prepare(sorted(self._modules))
         except OSError as error:
             self.refuse(f"there is no process to load the new code in: {error}")
 

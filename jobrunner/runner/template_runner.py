@@ -183,7 +183,7 @@ class TemplateRunner(TemplateKeeper):
             case messages.GaveBack(why):
                 self._given_back(worker, running, why)
             case messages.Imported() | messages.Read():
-                self._has_imported(worker, said)
+                self._has_imported(worker, running, said)
 
     def _let_end(self, running: Running) -> None:
         """One thread of it waits for others, and another has ended it: it need not wait any more."""
@@ -205,12 +205,13 @@ class TemplateRunner(TemplateKeeper):
     def _returned(self, worker: WorkerProcess, running: Running) -> None:
         """The worker has given it back before it began."""
 
-    def _has_imported(self, worker: WorkerProcess, said: messages.Imported | messages.Read) -> None:
+    def _has_imported(self, worker: WorkerProcess, running: Running, said: messages.Imported | messages.Read) -> None:
         if isinstance(said, messages.Read):
             if self.conf.reload:
                 self._renewal.watched.read_by_job(said.files)
             return
-        self._renewal.modules.add(said.module)
+        if said.module == running.claimed.task.partition(":")[0]:
+            self._renewal.imported(said.module)
         if said.is_clean and said.module not in self._preloaded and self._templates.has_forked(worker):
             self._preloaded.add(said.module)
             with contextlib.suppress(ChannelClosed):  # the template is gone: this is not about the worker

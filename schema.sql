@@ -296,9 +296,10 @@ CREATE TABLE jr_fire (
 
 -- Payloads ----------------------------------------------------------------------------------------
 
-CREATE TABLE jr_argument (               -- arguments above about 1 kB
+CREATE TABLE jr_argument (               -- arguments above about 1 kB, and those with results of other jobs
     invocation INTEGER PRIMARY KEY REFERENCES jr_invocation(id) ON DELETE CASCADE,
-    value      TEXT NOT NULL
+    value      TEXT NOT NULL,
+    outputs    INTEGER NOT NULL DEFAULT 0 -- 1: {"$output": 7} in it stands for the result of job 7; 0: it is data
 ) STRICT;
 
 CREATE TABLE jr_result (                 -- what a function returned; no row: null

@@ -2,7 +2,7 @@
 
 from jobrunner import broker, orchestrator, payload
 from jobrunner.database import Database
-from jobrunner.errors import InvocationNotFound, NotAllowed, UsageError
+from jobrunner.errors import InvocationNotFound, NotAllowed, OutputMissing, UsageError
 from jobrunner.models import Claimed
 from jobrunner.policy import Policy
 from jobrunner.runner.capture import Capture
@@ -21,7 +21,7 @@ def admit(database: Database, claimed: Claimed, conf: RunSettings) -> Running:
         payload.check(text, len(text.encode()), "arguments")  # rows can be written by hand
         running = Running(claimed, Policy.from_json(claimed.policy), capture)
         permit(claimed, running.policy, conf.only)
-    except (UsageError, InvocationNotFound, NotAllowed) as error:
+    except (UsageError, InvocationNotFound, NotAllowed, OutputMissing) as error:
         bad = orchestrator.unreadable(claimed, error)
         return Running(claimed, bad.policy, capture, outcome=bad.outcome)
     return running

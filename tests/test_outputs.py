@@ -162,7 +162,7 @@ def test_what_cannot_be_meant_is_refused(app: App) -> None:
         with pytest.raises(UsageError, match=why):
             wrong()
     with pytest.raises(InvocationNotFound):
-        tasks.add.enqueue(Output(99))
+        flow_tasks.tell.enqueue(Output(99))
     tasks.add.options(after=job).enqueue(job.output)
     assert app.counts()[Status.BLOCKED] == 1
 

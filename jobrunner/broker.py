@@ -232,4 +232,6 @@ def _uncount(database: Database, ids: Sequence[int]) -> None:
     if counted:
         database.change_many("reopen", [(batch,) for batch in {row[1] for row in counted}])
         database.change_many("uncount", [(well, 1 - well, batch) for _, batch, well in counted])
-        database.query("not_counted", ids=json.dumps([row[0] for row in counted]))
+        names = json.dumps([row[0] for row in counted])
+        database.query("not_counted", ids=names)
+        database.query("stays_counted", ids=names)

@@ -431,7 +431,7 @@ UPDATE jr_batch SET open = 0 WHERE id = :id;
 
 -- name: batch
 SELECT id, name, created_at, finished_at, open, total, done, failed, on_success, on_failure, on_complete
-  FROM jr_batch WHERE name = :batch ORDER BY id DESC LIMIT 1;
+  FROM jr_batch WHERE name = :batch ORDER BY finished_at IS NULL DESC, id DESC LIMIT 1;
 
 -- name: batch_of_number
 SELECT id, name, created_at, finished_at, open, total, done, failed, on_success, on_failure, on_complete
@@ -477,6 +477,10 @@ UPDATE jr_batch SET done = done - ?1, failed = failed - ?2 WHERE id = ?3 AND fin
 -- name: not_counted
 UPDATE jr_invocation SET counted = 0
  WHERE id IN (SELECT value FROM json_each(:ids)) AND batch IN (SELECT id FROM jr_batch WHERE finished_at IS NULL);
+
+-- name: stays_counted
+-- By their earlier ends: their batch stays as it was.
+UPDATE jr_invocation SET counted = 2 WHERE id IN (SELECT value FROM json_each(:ids)) AND counted = 1;
 
 -- Cancelling and retrying -------------------------------------------------------------------------
 
@@ -743,8 +747,8 @@ SELECT task, id FROM (SELECT task, id, row_number() OVER (PARTITION BY task ORDE
  WHERE place = :keep;
 
 -- name: prunable
--- Not who is needed still: waited for, or with a result that is to be somebody's argument, at another attempt perhaps.
--- The next jobs by number, and whether each is to go; by number, so that a pass looks at every row once.
+-- The next jobs by number, and whether each is to go; by number, so that a pass looks at every row once. Who is waited for
+-- stays, and whose result is to be an argument of somebody unfinished.
 SELECT job.id,
        job.finished_at IS NOT NULL
          AND (:before IS NULL OR job.finished_at < :before)
@@ -754,7 +758,8 @@ SELECT job.id,
          AND job.dependents = 0
          AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = job.id)
          AND NOT EXISTS (SELECT 1 FROM jr_dependency AS edge JOIN jr_invocation AS needy ON needy.id = edge.invocation
-                          WHERE edge.on_id = job.id AND needy.finished_at IS NULL)
+                           JOIN jr_argument AS argument ON argument.invocation = needy.id
+                          WHERE edge.on_id = job.id AND needy.finished_at IS NULL AND argument.outputs = 1)
   FROM (SELECT * FROM jr_invocation WHERE id > :after AND id < (SELECT max(id) FROM jr_invocation)
          ORDER BY id LIMIT :limit) AS job
  ORDER BY job.id;
@@ -764,7 +769,8 @@ SELECT id FROM jr_invocation
  WHERE finished_at IS NOT NULL AND finished_at < :before AND id < (SELECT max(id) FROM jr_invocation)
    AND dependents = 0 AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = jr_invocation.id)
    AND NOT EXISTS (SELECT 1 FROM jr_dependency AS edge JOIN jr_invocation AS needy ON needy.id = edge.invocation
-                    WHERE edge.on_id = jr_invocation.id AND needy.finished_at IS NULL)
+                     JOIN jr_argument AS argument ON argument.invocation = needy.id
+                    WHERE edge.on_id = jr_invocation.id AND needy.finished_at IS NULL AND argument.outputs = 1)
  ORDER BY finished_at LIMIT :limit;
 
 -- name: forget_jobs
@@ -775,7 +781,8 @@ DELETE FROM jr_invocation
    AND status IN (SELECT value FROM json_each(:statuses))
    AND dependents = 0 AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = jr_invocation.id)
    AND NOT EXISTS (SELECT 1 FROM jr_dependency AS edge JOIN jr_invocation AS needy ON needy.id = edge.invocation
-                    WHERE edge.on_id = jr_invocation.id AND needy.finished_at IS NULL)
+                     JOIN jr_argument AS argument ON argument.invocation = needy.id
+                    WHERE edge.on_id = jr_invocation.id AND needy.finished_at IS NULL AND argument.outputs = 1)
 RETURNING id;
 
 -- name: idle_runners

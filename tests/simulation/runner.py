@@ -249,7 +249,9 @@ class SimulatedRunner:
             self._waiting[execution.claimed.id] = ids
 
     def _resume(self) -> list[InvocationId]:
-        ready = [job for job, ids in self._waiting.items() if not orchestrator.unfinished(self.database, ids)]
+        # Who was final once is not waited for again, whatever becomes of it.
+        self._waiting = {job: orchestrator.unfinished(self.database, ids) for job, ids in self._waiting.items()}
+        ready = [job for job, ids in self._waiting.items() if not ids]
         for job in ready:
             assert orchestrator.resume(self.database, self._executions[job].claimed), f"job {job} cannot go on"
         return ready

@@ -213,8 +213,8 @@ class App:
         return self._enqueue(line, "shell", [], options)
 
     def _enqueue(self, task: str, kind: Kind, args: Json, options: OptionWords) -> AnyInvocation:
-        kept = outputs.keep(args)
-        request = kept.on(Options().but(**options).request(task, kept.text, args, kind))
+        text, jobs = outputs.keep(args)
+        request = outputs.given(Options().but(**options).request(task, text, args, kind), jobs)
         return Invocation(self._get_client, self.client.enqueue([joined(request)])[0])
 
     def invocation(self, invocation_id: int) -> AnyInvocation:

@@ -64,14 +64,23 @@ def _insert(database: Database, requests: Sequence[Request]) -> list[InvocationI
     with database.transaction():
         _join(database, requests, now)
         first = database.query("last_id")[0][0] + 1
-        if any(request.after is not None for request in requests):
-            requests = [outputs.placed(one, range(first, first + number)) for number, one in enumerate(requests)]
+        requests = _placed(requests, first)
         database.change_many("enqueue", ((*request, now) for request in requests))
         database.change_many(
             "put_argument", ((first + number, requests[number].args, requests[number].outputs) for number in large)
         )
         _attach(database, first, requests)
     return list(map(InvocationId, range(first, first + len(requests))))
+
+
+def _placed(requests: Sequence[Request], first: int) -> Sequence[Request]:
+    behind = [number for number, request in enumerate(requests) if request.after is not None]
+    if not behind:
+        return requests
+    found = list(requests)
+    for number in behind:
+        found[number] = outputs.placed(found[number], range(first, first + number))
+    return found
 
 
 def _join(database: Database, requests: Sequence[Request], now: int) -> None:

@@ -10,7 +10,6 @@ import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from jobrunner import payload
 from jobrunner.errors import NotSerializable, UsageError
@@ -34,21 +33,10 @@ class Output:
     id: int
 
 
-class Kept(NamedTuple):
-    """Arguments as JSON text, and the jobs whose results are among them."""
-
-    text: str
-    jobs: tuple[int, ...] = ()
-
-    def on(self, request: Request) -> Request:
-        """The request that has these arguments: it begins when those jobs have succeeded."""
-        return behind(request, self.jobs)._replace(outputs=True) if self.jobs else request
-
-
-def keep(args: Json) -> Kept:
-    """Arguments as they are kept; NotSerializable where they cannot be."""
+def keep(args: Json) -> tuple[str, tuple[int, ...]]:
+    """Arguments as JSON text, and the jobs whose results are among them; NotSerializable where they cannot be kept."""
     try:
-        return Kept(payload.dump(args, "arguments"))  # as most are
+        return payload.dump(args, "arguments"), ()  # as most are
     except NotSerializable as error:
         jobs: dict[int, None] = {}
         try:
@@ -57,7 +45,7 @@ def keep(args: Json) -> Kept:
             raise error from None
         if not jobs:
             raise
-    return Kept(payload.dump(marked, "arguments"), tuple(jobs))
+    return payload.dump(marked, "arguments"), tuple(jobs)
 
 
 def _marked(value: Json, jobs: dict[int, None]) -> Json:
@@ -74,6 +62,11 @@ def _marked(value: Json, jobs: dict[int, None]) -> Json:
 
 def _escaped(name: object) -> object:
     return f"${name}" if isinstance(name, str) and re.fullmatch(_KEY, name) else name
+
+
+def given(request: Request, jobs: Sequence[int]) -> Request:
+    """The request whose arguments have the results of these among them: it begins when they have succeeded."""
+    return behind(request, jobs)._replace(outputs=True) if jobs else request
 
 
 def behind(request: Request, jobs: Sequence[int]) -> Request:

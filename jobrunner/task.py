@@ -53,10 +53,12 @@ class Enqueuer(Generic[P, R]):
 
     def _request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request:
         parameters = parameters_of(self.function)
-        kept = outputs.keep(parameters.as_json(args, kwargs))
+        text, jobs = outputs.keep(parameters.as_json(args, kwargs))
         if self._same is not None:
-            return kept.on(Request._make((*self._same[:2], kept.text, *self._same[3:])))
-        return kept.on(self._options.request(self.name, kept.text, parameters.named(args, kwargs)))
+            request = Request._make((*self._same[:2], text, *self._same[3:]))
+        else:
+            request = self._options.request(self.name, text, parameters.named(args, kwargs))
+        return outputs.given(request, jobs) if jobs else request
 
 
 class Task(Enqueuer[P, R], Generic[P, R, C]):

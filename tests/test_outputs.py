@@ -193,11 +193,11 @@ VALUES = st.recursive(
 
 @given(VALUES)
 def test_whatever_stands_beside_them_comes_out_as_it_went_in(value: Any) -> None:
-    found = outputs.keep(value)
+    kept_text, jobs = outputs.keep(value)
     results: dict[int, Any] = {one: {"$output": one, "$$output": '{"$output":1}'} for one in range(1, 10)}
-    text = outputs.filled(found.text, {one: json.dumps(result) for one, result in results.items()})
-    assert json.loads(text if found.jobs else found.text) == _by_hand(value, results)
-    assert set(found.jobs) == set(outputs.wanted(found.text) if found.jobs else ())
+    text = outputs.filled(kept_text, {one: json.dumps(result) for one, result in results.items()})
+    assert json.loads(text if jobs else kept_text) == _by_hand(value, results)
+    assert set(jobs) == set(outputs.wanted(kept_text) if jobs else ())
 
 
 def _by_hand(value: Any, results: dict[int, Any]) -> Any:

@@ -36,8 +36,8 @@ class Call(NamedTuple):
     def request(self, options: Options) -> Request:
         """What is to be enqueued."""
         args = self.arguments()
-        kept = outputs.keep(args)
-        return kept.on(options.request(self.task, kept.text, args, self.kind))
+        text, jobs = outputs.keep(args)
+        return outputs.given(options.request(self.task, text, args, self.kind), jobs)
 
     def arguments(self) -> Json:
         """The arguments as a job gets them: for a function an object, else a list."""

@@ -53,8 +53,8 @@ class _Known:
         said = {name.replace("-", "_"): value for name, value in line.items() if value is not None}
         where = {} if kind == "function" else {"cwd": self._here}
         options = self._options({**where, **self._defaults, **said})
-        kept = outputs.keep(args)
-        return kept.on(options.request(task, kept.text, args, kind))
+        text, jobs = outputs.keep(args)
+        return outputs.given(options.request(task, text, args, kind), jobs)
 
     def _options(self, said: dict[str, Json]) -> Options:
         key = repr(said)

@@ -70,9 +70,11 @@ class Client:
             sorted(set(random.choices(others, k=random.randint(1, 3)))) if others and self.world.happens(0.4) else []
         )
         edges = [After(one, random.choice(KINDS)) for one in chosen]
-        kept = outputs.keep([Output(edge.id) for edge in edges if edge.kind == "success" and random.random() < 0.7])
-        request = request._replace(after=json.dumps(edges) if edges else None, args=kept.text)
-        return kept.on(request)
+        args, jobs = outputs.keep(
+            [Output(edge.id) for edge in edges if edge.kind == "success" and random.random() < 0.7]
+        )
+        request = request._replace(after=json.dumps(edges) if edges else None, args=args)
+        return outputs.given(request, jobs)
 
     def _alone(self) -> Request:
         random, now = self.world.random, self.world.now

@@ -52,11 +52,12 @@ class Verdict(NamedTuple):
 FIRST_UNKNOWN_MS = 5000
 LONGEST_UNKNOWN_MS = 600_000
 """When a job whose task no runner knew is tried again: later each time, and whenever a runner starts."""
+RETURNED = "given back before it began"
 _SUCCESS = Verdict(Status.SUCCESS, "success")
 _INTERRUPTIONS: dict[StopReason, str] = {
     "shutdown": "its runner was stopped",
     "not_started": "its process could not be started",
-    "returned": "given back before it began",
+    "returned": RETURNED,
     "neighbour": "its process had to be ended for another job in it",
 }
 

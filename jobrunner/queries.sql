@@ -590,7 +590,7 @@ SELECT i.id, i.status, i.kind, i.task, coalesce(i.args, (SELECT value FROM jr_ar
        i.queue, i.priority, i.label, i.unique_key, i.parent, i.policy, i.attempt, i.crashes, i.claim, i.runner,
        i.created_at, i.run_at, i.expires_at, i.started_at, i.finished_at, i.cancel_at, i.reason,
        a.error_type, a.error_message, i.schedule, (SELECT name FROM jr_batch WHERE id = i.batch),
-       coalesce((SELECT outputs FROM jr_argument WHERE invocation = i.id), 0)
+       i.args IS NULL AND EXISTS (SELECT 1 FROM jr_argument WHERE invocation = i.id AND outputs = 1)
   FROM jr_invocation AS i
   LEFT JOIN jr_attempt AS a
     ON a.invocation = i.id

@@ -22,6 +22,7 @@ def facts(job: Job) -> dict[str, Json]:
         "kind": job.kind,
         "task": job.task,
         "args": parsed(job.args),
+        "outputs": bool(job.outputs),
         "queue": job.queue,
         "priority": job.priority,
         "label": job.label,

@@ -116,7 +116,7 @@ CREATE TABLE jr_invocation (
     parent      INTEGER,                             -- the invocation that enqueued this one
     schedule    TEXT,                                -- the name of the schedule that enqueued it
     batch       INTEGER,                             -- the batch that it is a member of
-    counted     INTEGER NOT NULL DEFAULT 0,          -- 1: its end is counted in its batch
+    counted     INTEGER NOT NULL DEFAULT 0,          -- 1: its end is counted in its batch; 2: so is the one before it was retried, since that batch stays complete
     created_at  INTEGER NOT NULL DEFAULT (CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)),
     run_at      INTEGER,                             -- not before
     expires_at  INTEGER,                             -- never started by then: expired
@@ -297,9 +297,10 @@ CREATE TABLE jr_fire (
 
 -- Payloads ----------------------------------------------------------------------------------------
 
-CREATE TABLE jr_argument (               -- arguments above about 1 kB
+CREATE TABLE jr_argument (               -- arguments above about 1 kB, and those with results of other jobs
     invocation INTEGER PRIMARY KEY REFERENCES jr_invocation(id) ON DELETE CASCADE,
-    value      TEXT NOT NULL
+    value      TEXT NOT NULL,
+    outputs    INTEGER NOT NULL DEFAULT 0 -- 1: {"$output": 7} in it stands for the result of job 7; 0: it is data
 ) STRICT;
 
 CREATE TABLE jr_result (                 -- what a function returned; no row: null
@@ -471,6 +472,18 @@ BEGIN
     UPDATE jr_invocation
        SET cancel_at = CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)
      WHERE id = old.id AND new.status = 'cancelled' AND old.status IN ('running', 'paused', 'resumed');
+    -- It is to be counted anew in its batch, which is not complete any more, unless another has the name by now.
+    UPDATE jr_batch SET finished_at = NULL
+     WHERE new.status = 'pending' AND finished_at IS NOT NULL
+       AND id = (SELECT batch FROM jr_invocation WHERE id = old.id AND counted = 1)
+       AND NOT EXISTS (SELECT 1 FROM jr_batch AS other WHERE other.name = jr_batch.name AND other.finished_at IS NULL);
+    UPDATE jr_batch SET done = done - (old.status = 'success'), failed = failed - (old.status <> 'success')
+     WHERE new.status = 'pending' AND finished_at IS NULL
+       AND id = (SELECT batch FROM jr_invocation WHERE id = old.id AND counted = 1);
+    UPDATE jr_invocation SET counted = 0
+     WHERE new.status = 'pending' AND id = old.id AND counted = 1
+       AND batch IN (SELECT id FROM jr_batch WHERE finished_at IS NULL);
+    UPDATE jr_invocation SET counted = 2 WHERE new.status = 'pending' AND id = old.id AND counted = 1;
     DELETE FROM jr_result WHERE invocation = old.id AND new.status = 'pending';
     UPDATE jr_invocation
        SET status = 'pending', reason = 'retried by hand', attempt = 0, crashes = 0,
@@ -478,6 +491,18 @@ BEGIN
            cancel_at = NULL, finished_at = NULL, expires_at = NULL, run_at = NULL, hold = 0,
            changed_at = CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)
      WHERE id = old.id AND new.status = 'pending';
+    -- It waits for those again that it was to begin after, and that are not finished now.
+    UPDATE jr_dependency SET settled = 0
+     WHERE new.status = 'pending' AND invocation = old.id
+       AND on_id IN (SELECT id FROM jr_invocation WHERE finished_at IS NULL);
+    UPDATE jr_invocation SET dependents = 1
+     WHERE new.status = 'pending' AND id IN (SELECT on_id FROM jr_dependency WHERE invocation = old.id AND settled = 0);
+    UPDATE jr_invocation
+       SET status = 'blocked', hold = 2,
+           deps = (SELECT count(*) FROM jr_dependency WHERE invocation = old.id AND settled = 0),
+           reason = 'waits for job ' || (SELECT min(on_id) FROM jr_dependency WHERE invocation = old.id AND settled = 0)
+     WHERE new.status = 'pending' AND id = old.id
+       AND EXISTS (SELECT 1 FROM jr_dependency WHERE invocation = old.id AND settled = 0);
 END;
 
 CREATE TRIGGER jr_jobs_delete INSTEAD OF DELETE ON jobs

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from jobrunner import dependencies, limits
+from jobrunner import dependencies, limits, unknown_tasks
 from jobrunner.database import Database
 from jobrunner.errors import InvocationNotFound, UniqueKeyTaken
 from jobrunner.models import Claimed, Enqueued, InvocationId, Request, RunnerId
@@ -151,10 +151,11 @@ def promote_and_expire(database: Database) -> int:
     """Do what the clock demands: expired ones first, so that none of them is promoted; tells how many."""
     expired = database.query("expire_due", now=now_ms(), limit=DUE_AT_ONCE)
     limits.let_in(database, (row[1] for row in expired))
-    promoted = database.query("promote_due", now=now_ms(), limit=DUE_AT_ONCE)
-    if waiting := [row[0] for row in promoted if row[1] == _WAITS]:
-        database.query("hold_back", ids=json.dumps(waiting), now=now_ms())
-    return len(expired) + len(promoted)
+    promoted = database.query("promote_due", hold=0, now=now_ms(), limit=DUE_AT_ONCE)
+    waiting = database.query("promote_due", hold=_WAITS, now=now_ms(), limit=DUE_AT_ONCE)
+    if waiting:
+        database.query("hold_back", ids=json.dumps([row[0] for row in waiting]), now=now_ms())
+    return len(expired) + len(promoted) + len(waiting) + unknown_tasks.look(database)
 
 
 def is_drained(database: Database, queues: Sequence[str]) -> bool:

@@ -123,22 +123,25 @@ RETURNING id;
 
 -- name: next_due
 -- The next moments at which the clock alone changes a status, or fires a schedule.
-SELECT (SELECT min(run_at) FROM jr_invocation WHERE status = 'scheduled'),
+SELECT (SELECT min(run_at) FROM jr_invocation WHERE status = 'scheduled' AND hold = 0),
+       (SELECT min(run_at) FROM jr_invocation WHERE status = 'scheduled' AND hold = 2),
+       (SELECT min(next_at) FROM jr_unknown),
        (SELECT min(expires_at) FROM jr_invocation
-         WHERE expires_at IS NOT NULL AND claim = 0
+         WHERE expires_at IS NOT NULL AND started_at IS NULL
            AND (status = 'pending' OR status = 'scheduled' OR status = 'blocked')),
        (SELECT min(next_at) FROM jr_schedule WHERE next_at IS NOT NULL AND :schedules);
 
 -- name: promote_due
-UPDATE jr_invocation SET status = 'pending', changed_at = :now, reason = NULL, hold = CASE hold WHEN 2 THEN 2 ELSE 0 END
- WHERE id IN (SELECT id FROM jr_invocation WHERE status = 'scheduled' AND run_at <= :now ORDER BY run_at LIMIT :limit)
-RETURNING id, hold;
+UPDATE jr_invocation SET status = 'pending', changed_at = :now, reason = NULL
+ WHERE id IN (SELECT id FROM jr_invocation
+               WHERE status = 'scheduled' AND hold = :hold AND run_at <= :now ORDER BY run_at LIMIT :limit)
+RETURNING id;
 
 -- name: expire_due
 UPDATE jr_invocation
    SET status = 'expired', changed_at = :now, finished_at = :now, reason = 'not started in time'
  WHERE id IN (SELECT id FROM jr_invocation
-               WHERE expires_at IS NOT NULL AND claim = 0
+               WHERE expires_at IS NOT NULL AND started_at IS NULL
                  AND (status = 'pending' OR status = 'scheduled' OR status = 'blocked')
                  AND expires_at <= :now ORDER BY expires_at LIMIT :limit)
 RETURNING id, limit_key;
@@ -155,12 +158,15 @@ UPDATE jr_clock SET ahead = ahead + :by, jumps = jumps + 1, last = :by;
 
 -- name: move_retries
 -- Moments that people chose stay what they are.
-UPDATE jr_invocation SET run_at = run_at + :by WHERE status = 'scheduled' AND attempt > 0;
+UPDATE jr_invocation SET run_at = run_at + :by WHERE status = 'scheduled' AND hold = 0 AND attempt > 0;
+
+-- name: move_unknown
+UPDATE jr_unknown SET next_at = next_at + :by;
 
 -- name: retries_waiting
 -- Whether a drain has something to wait for: attempts that failed and will be made again.
 SELECT EXISTS (SELECT 1 FROM jr_invocation
-                WHERE status = 'scheduled' AND attempt > 0
+                WHERE status = 'scheduled' AND hold = 0 AND attempt > 0
                   AND (:queues = '[]' OR queue IN (SELECT value FROM json_each(:queues))));
 
 -- name: has_pending
@@ -191,12 +197,51 @@ UPDATE jr_invocation
 -- name: put_off
 -- Nothing was tried: the runner's code has no such task.
 UPDATE jr_invocation
-   SET status = 'scheduled', changed_at = :now, run_at = :run_at, reason = :reason, hold = 3,
+   SET status = 'scheduled', changed_at = :now, run_at = :now, reason = :reason, hold = 3,
        attempt = attempt - 1, crashes = crashes - 1
  WHERE id = :id AND claim = :claim AND (status = 'running' OR status = 'resumed');
 
+-- name: not_started
+-- What was claimed and not begun may still expire.
+UPDATE jr_invocation
+   SET started_at = (SELECT max(started_at) FROM jr_attempt
+                      WHERE invocation = :id AND outcome <> 'unknown' AND NOT (outcome = 'interrupted' AND pid IS NULL))
+ WHERE id = :id AND claim = :claim AND (status = 'pending' OR status = 'scheduled');
+
+-- name: note_unknown
+-- Only the word of the one that was tried for all makes the next try later.
+INSERT INTO jr_unknown(task, queue, times, next_at) VALUES (:task, :queue, 1, :now + :first)
+    ON CONFLICT (task, queue) DO UPDATE
+   SET times = times + 1, next_at = :now + min(:longest, :first << min(times, 20)), probe = NULL
+ WHERE probe = :id;
+
+-- name: wait_with_task
+UPDATE jr_invocation SET run_at = (SELECT next_at FROM jr_unknown WHERE task = :task AND queue = :queue)
+ WHERE id = :id AND hold = 3 AND status = 'scheduled';
+
 -- name: unknown_due
-UPDATE jr_invocation SET run_at = :now WHERE hold = 3 AND status = 'scheduled';
+SELECT one.task, one.queue, one.probe, job.status, job.hold, job.changed_at
+  FROM jr_unknown AS one LEFT JOIN jr_invocation AS job ON job.id = one.probe
+ WHERE one.next_at <= :now ORDER BY one.next_at LIMIT :limit;
+
+-- name: let_go
+-- The first of those that wait for what becomes of their task.
+UPDATE jr_invocation SET status = 'pending', hold = 0, changed_at = :now, reason = NULL
+ WHERE id IN (SELECT id FROM jr_invocation
+               WHERE hold = 3 AND status = 'scheduled' AND task = :task AND queue = :queue
+               ORDER BY waiters DESC, priority DESC, id LIMIT :limit)
+RETURNING id;
+
+-- name: try_unknown
+UPDATE jr_unknown SET next_at = :next_at, probe = :probe WHERE task = :task AND queue = :queue;
+
+-- name: is_known
+DELETE FROM jr_unknown WHERE task = :task AND queue = :queue;
+
+-- name: try_unknown_now
+UPDATE jr_unknown SET next_at = :now
+ WHERE (task, queue) IN (SELECT task, queue FROM jr_unknown WHERE next_at > :now LIMIT :limit)
+RETURNING task;
 
 -- name: unknown_tasks
 SELECT task, count(*), min(reason) FROM jr_invocation WHERE hold = 3 AND status = 'scheduled' GROUP BY task ORDER BY 2 DESC LIMIT 20;

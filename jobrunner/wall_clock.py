@@ -35,6 +35,7 @@ class WallClock:
         if abs(by) >= TOLERANCE_MS:
             self._database.query("clock_jumped", by=by)
             self._database.query("move_retries", by=by)
+            self._database.query("move_unknown", by=by)
         return True
 
     def written(self) -> None:

@@ -484,6 +484,17 @@ BEGIN
     UPDATE jr_invocation
        SET cancel_at = CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)
      WHERE id = old.id AND new.status = 'cancelled' AND old.status IN ('running', 'paused', 'resumed');
+    -- It is to be counted anew in its batch, which is not complete any more, unless another has the name by now.
+    UPDATE jr_batch SET finished_at = NULL
+     WHERE new.status = 'pending' AND finished_at IS NOT NULL
+       AND id = (SELECT batch FROM jr_invocation WHERE id = old.id AND counted = 1)
+       AND NOT EXISTS (SELECT 1 FROM jr_batch AS other WHERE other.name = jr_batch.name AND other.finished_at IS NULL);
+    UPDATE jr_batch SET done = done - (old.status = 'success'), failed = failed - (old.status <> 'success')
+     WHERE new.status = 'pending' AND finished_at IS NULL
+       AND id = (SELECT batch FROM jr_invocation WHERE id = old.id AND counted = 1);
+    UPDATE jr_invocation SET counted = 0
+     WHERE new.status = 'pending' AND id = old.id AND counted = 1
+       AND batch IN (SELECT id FROM jr_batch WHERE finished_at IS NULL);
     DELETE FROM jr_result WHERE invocation = old.id AND new.status = 'pending';
     UPDATE jr_invocation
        SET status = 'pending', reason = 'retried by hand', attempt = 0, crashes = 0,
@@ -491,6 +502,18 @@ BEGIN
            cancel_at = NULL, finished_at = NULL, expires_at = NULL, run_at = NULL, hold = 0,
            changed_at = CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)
      WHERE id = old.id AND new.status = 'pending';
+    -- It waits for those again that it was to begin after, and that are not finished now.
+    UPDATE jr_dependency SET settled = 0
+     WHERE new.status = 'pending' AND invocation = old.id
+       AND on_id IN (SELECT id FROM jr_invocation WHERE finished_at IS NULL);
+    UPDATE jr_invocation SET dependents = 1
+     WHERE new.status = 'pending' AND id IN (SELECT on_id FROM jr_dependency WHERE invocation = old.id AND settled = 0);
+    UPDATE jr_invocation
+       SET status = 'blocked', hold = 2,
+           deps = (SELECT count(*) FROM jr_dependency WHERE invocation = old.id AND settled = 0),
+           reason = 'waits for job ' || (SELECT min(on_id) FROM jr_dependency WHERE invocation = old.id AND settled = 0)
+     WHERE new.status = 'pending' AND id = old.id
+       AND EXISTS (SELECT 1 FROM jr_dependency WHERE invocation = old.id AND settled = 0);
 END;
 
 CREATE TRIGGER jr_jobs_delete INSTEAD OF DELETE ON jobs

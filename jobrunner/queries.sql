@@ -160,6 +160,13 @@ UPDATE jr_clock SET ahead = ahead + :by, jumps = jumps + 1, last = :by;
 -- Moments that people chose stay what they are.
 UPDATE jr_invocation SET run_at = run_at + :by WHERE status = 'scheduled' AND hold = 0 AND attempt > 0;
 
+-- name: move_starts
+UPDATE jr_start SET at = at + :by;
+
+-- name: no_start_to_come
+-- After a restart nobody knows by how much the clock was set; what began did so before now.
+UPDATE jr_start SET at = :now WHERE at > :now;
+
 -- name: move_unknown
 UPDATE jr_unknown SET next_at = next_at + :by;
 

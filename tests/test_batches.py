@@ -92,6 +92,21 @@ def test_a_retry_opens_it_again_and_it_is_complete_again(database: Database, pat
     assert followers(path) == ["on:complete", "on:failure", "on:complete", "on:success"]
 
 
+def test_a_retry_by_hand_opens_it_again_too(database: Database, path: Path) -> None:
+    members(database, 3)
+    finish(database, BAD, limit=2)
+    finish(database)
+    assert rows(path, COUNTS) == [(3, 1, 2, "failed")]
+    sqlite_shell(path, "UPDATE jobs SET status = 'pending' WHERE id IN (2, 3)")
+    assert rows(path, COUNTS) == [(3, 0, 1, "running")]
+    finish(database, limit=5)
+    assert rows(path, COUNTS) == [(3, 2, 1, "failed")]
+    assert followers(path) == ["on:complete", "on:failure"] * 2
+    members(database, 1)
+    sqlite_shell(path, "UPDATE jobs SET status = 'pending' WHERE id = 1")
+    assert rows(path, COUNTS) == [(3, 2, 1, "failed"), (1, 0, 0, "running")], "its name is another's by now"
+
+
 def test_the_next_batch_of_the_name_is_another(database: Database, path: Path) -> None:
     members(database, 1)
     finish(database, BAD)

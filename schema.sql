@@ -256,7 +256,8 @@ CREATE TABLE jr_batch (
     failed      INTEGER NOT NULL DEFAULT 0,    -- those that failed, were cancelled or expired
     on_success  TEXT,                          -- JSON: what to enqueue when all have succeeded
     on_failure  TEXT,                          -- when all have ended, and one of them not well
-    on_complete TEXT                           -- when all have ended
+    on_complete TEXT,                          -- when all have ended
+    remark      TEXT                           -- which of these could not be enqueued, and why
 ) STRICT;
 
 CREATE UNIQUE INDEX jr_batch_name ON jr_batch(name) WHERE finished_at IS NULL;
@@ -577,7 +578,7 @@ SELECT name, total, done, failed,
        CASE WHEN finished_at IS NULL THEN CASE WHEN open THEN 'open' ELSE 'running' END
             WHEN failed > 0 THEN 'failed' ELSE 'success' END AS status,
        strftime('%Y-%m-%dT%H:%M:%fZ', created_at / 1000.0, 'unixepoch') AS created_at,
-       strftime('%Y-%m-%dT%H:%M:%fZ', finished_at / 1000.0, 'unixepoch') AS finished_at
+       strftime('%Y-%m-%dT%H:%M:%fZ', finished_at / 1000.0, 'unixepoch') AS finished_at, remark
   FROM jr_batch
  ORDER BY id;
 

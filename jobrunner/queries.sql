@@ -129,7 +129,8 @@ SELECT (SELECT min(run_at) FROM jr_invocation WHERE status = 'scheduled' AND hol
        (SELECT min(expires_at) FROM jr_invocation
          WHERE expires_at IS NOT NULL AND started_at IS NULL
            AND (status = 'pending' OR status = 'scheduled' OR status = 'blocked')),
-       (SELECT min(next_at) FROM jr_schedule WHERE next_at IS NOT NULL AND :schedules);
+       (SELECT min(next_at) FROM jr_schedule
+         WHERE next_at IS NOT NULL AND :schedules AND name NOT IN (SELECT value FROM json_each(:without)));
 
 -- name: promote_due
 UPDATE jr_invocation SET status = 'pending', changed_at = :now, reason = NULL
@@ -470,15 +471,15 @@ UPDATE jr_batch SET total = total + ?1 WHERE name = ?2 AND finished_at IS NULL;
 UPDATE jr_batch SET open = 0 WHERE id = :id;
 
 -- name: batch
-SELECT id, name, created_at, finished_at, open, total, done, failed, on_success, on_failure, on_complete
+SELECT id, name, created_at, finished_at, open, total, done, failed, on_success, on_failure, on_complete, remark
   FROM jr_batch WHERE name = :batch ORDER BY id DESC LIMIT 1;
 
 -- name: batch_of_number
-SELECT id, name, created_at, finished_at, open, total, done, failed, on_success, on_failure, on_complete
+SELECT id, name, created_at, finished_at, open, total, done, failed, on_success, on_failure, on_complete, remark
   FROM jr_batch WHERE id = :id;
 
 -- name: batches
-SELECT id, name, created_at, finished_at, open, total, done, failed, on_success, on_failure, on_complete
+SELECT id, name, created_at, finished_at, open, total, done, failed, on_success, on_failure, on_complete, remark
   FROM jr_batch ORDER BY id DESC LIMIT :limit;
 
 -- name: members
@@ -499,8 +500,12 @@ UPDATE jr_invocation SET counted = 1 WHERE id IN (SELECT value FROM json_each(:i
 UPDATE jr_batch SET done = done + ?1, failed = failed + ?2 WHERE id = ?3;
 
 -- name: complete
-UPDATE jr_batch INDEXED BY jr_batch_name SET finished_at = :now WHERE finished_at IS NULL AND open = 0 AND done + failed = total
-RETURNING id, name, created_at, finished_at, open, total, done, failed, on_success, on_failure, on_complete;
+UPDATE jr_batch INDEXED BY jr_batch_name SET finished_at = :now, remark = NULL
+ WHERE finished_at IS NULL AND open = 0 AND done + failed = total
+RETURNING id, name, created_at, finished_at, open, total, done, failed, on_success, on_failure, on_complete, remark;
+
+-- name: remark_on_batch
+UPDATE jr_batch SET remark = :remark WHERE id = :id;
 
 -- name: to_recount
 -- Of those that are to be done again: counted ones, and how.
@@ -744,7 +749,8 @@ SELECT name, spec, zone, task, kind, args, overlap, missed, missed_age, jitter, 
   FROM jr_schedule WHERE :schedule IS NULL OR name = :schedule ORDER BY name;
 
 -- name: due_schedules
-SELECT name FROM jr_schedule WHERE next_at <= :now ORDER BY next_at LIMIT :limit;
+SELECT name FROM jr_schedule
+ WHERE next_at <= :now AND name NOT IN (SELECT value FROM json_each(:without)) ORDER BY next_at LIMIT :limit;
 
 -- name: put_fire
 -- No row comes back where the instant has been decided before.
@@ -789,7 +795,7 @@ SELECT job.id,
          AND job.status IN (SELECT value FROM json_each(:statuses))
          AND (:kept IS NULL OR EXISTS (SELECT 1 FROM json_each(:kept) AS first
                                         WHERE first.key = job.task AND job.id < first.value))
-         AND job.dependents = 0
+         AND job.dependents = 0 AND (job.batch IS NULL OR job.counted = 1)
          AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = job.id)
   FROM (SELECT * FROM jr_invocation WHERE id > :after AND id < (SELECT max(id) FROM jr_invocation)
          ORDER BY id LIMIT :limit) AS job
@@ -798,7 +804,7 @@ SELECT job.id,
 -- name: oldest_finished
 SELECT id FROM jr_invocation
  WHERE finished_at IS NOT NULL AND finished_at < :before AND id < (SELECT max(id) FROM jr_invocation)
-   AND dependents = 0 AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = jr_invocation.id)
+   AND dependents = 0 AND (batch IS NULL OR counted = 1) AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = jr_invocation.id)
  ORDER BY finished_at LIMIT :limit;
 
 -- name: forget_jobs
@@ -807,8 +813,33 @@ DELETE FROM jr_invocation
  WHERE id IN (SELECT value FROM json_each(:ids)) AND finished_at IS NOT NULL
    AND (:before IS NULL OR finished_at < :before)
    AND status IN (SELECT value FROM json_each(:statuses))
-   AND dependents = 0 AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = jr_invocation.id)
+   AND dependents = 0 AND (batch IS NULL OR counted = 1)
+   AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = jr_invocation.id)
 RETURNING id;
+
+-- name: forget_fires
+-- Never the newest of a schedule, nor what it may come to again: each instant is decided once.
+DELETE FROM jr_fire WHERE (schedule, instant) IN (
+    SELECT fire.schedule, fire.instant FROM jr_schedule AS one CROSS JOIN jr_fire AS fire ON fire.schedule = one.name
+     WHERE fire.instant < min(:before, coalesce(one.next_at, :before)) AND fire.at < :before
+       AND fire.instant < (SELECT max(instant) FROM jr_fire WHERE schedule = one.name)
+     LIMIT :limit)
+RETURNING instant;
+
+-- name: old_fires
+SELECT count(*) FROM jr_schedule AS one CROSS JOIN jr_fire AS fire ON fire.schedule = one.name
+ WHERE fire.instant < min(:before, coalesce(one.next_at, :before)) AND fire.at < :before
+   AND fire.instant < (SELECT max(instant) FROM jr_fire WHERE schedule = one.name);
+
+-- name: forget_batches
+-- Those that are complete, and of which no member is left.
+DELETE FROM jr_batch
+ WHERE id IN (SELECT value FROM json_each(:ids)) AND finished_at IS NOT NULL
+   AND NOT EXISTS (SELECT 1 FROM jr_invocation WHERE batch = jr_batch.id AND batch IS NOT NULL);
+
+-- name: empty_batches
+SELECT id FROM jr_batch
+ WHERE finished_at < :before AND NOT EXISTS (SELECT 1 FROM jr_invocation WHERE batch = jr_batch.id AND batch IS NOT NULL);
 
 -- name: idle_runners
 -- Those of earlier attempts stay, too, as long as their job does.

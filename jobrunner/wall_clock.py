@@ -1,4 +1,4 @@
-"""What happens when somebody sets the wall clock: what waits, or was counted, by it is moved along, by whoever notices."""
+"""What happens when somebody sets the wall clock: what waits or was counted by it is moved along, once."""
 
 from jobrunner.database import Database
 from jobrunner.kernel import boot_id

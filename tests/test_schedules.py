@@ -315,6 +315,25 @@ def test_two_runners_fire_each_second_once(app: App, runner: StartRunner, path: 
     assert rows(path, "SELECT max(n) FROM (SELECT count(*) AS n FROM jr_fire GROUP BY instant)") == [(1,)]
 
 
+@pytest.mark.parametrize(
+    "change", ["zone = 'Mars/Olympus'", "spec = '70 * * * *'", "spec = 'every soon'", "args = '5'"]
+)
+def test_a_schedule_that_cannot_be_read_keeps_nobody_from_work_and_is_told_of(
+    app: App, runner: StartRunner, folder: Path, path: Path, change: str
+) -> None:
+    for name in ("bad", "pulse"):
+        app.schedules.add(plan_of(name, cron("* * * * * *", tz="UTC"), Request("tests.tasks:square", args='{"n": 3}')))
+    rows(path, f"UPDATE jr_schedule SET {change} WHERE name = 'bad'")
+    running = runner(jobs=1)
+    until(lambda: rows(path, "SELECT count(*) > 1 FROM jobs WHERE schedule = 'pulse' AND status = 'success'")[0][0])
+    assert running.stderr.count("schedule bad does not fire here, since it cannot be read") == 1
+    assert rows(path, "SELECT count(*) FROM fires WHERE schedule = 'bad'") == [(0,)]
+    cli = Cli(folder)
+    if "args" not in change:
+        assert "unreadable" in cli.ok("schedule", "list").splitlines()[0]
+        assert "the schedule bad does not fire" in cli("doctor").stdout
+
+
 def test_a_runner_without_schedules_fires_none(app: App, runner: StartRunner, path: Path) -> None:
     app.schedules.add(plan_of("pulse", every("1s"), Request("tests.tasks:square", args='{"n": 3}'), overlap="allow"))
     first = runner(jobs=1, schedules=False)

@@ -122,17 +122,17 @@ def fire_due(database: Database, without: Iterable[str] = ()) -> Fired:
 
     What cannot be read stays as it is, for a runner that knows its time zone, say, or until somebody mends it.
     """
-    jobs, skipped, unreadable = 0, [], {}
+    fired = Fired(0, [], {})
     names = database.query("due_schedules", now=now_ms(), limit=SCHEDULES_AT_ONCE, without=json.dumps(list(without)))
     for (name,) in names:
         try:
             with database.transaction():
-                now_jobs, now_skipped = _fire(database, schedule(database, name))
+                jobs, skipped = _fire(database, schedule(database, name))
         except (UsageError, ValueError, OverflowError) as error:  # rows can be written by hand
-            unreadable[name] = str(error)
+            fired.unreadable[name] = str(error)
         else:
-            jobs, skipped = jobs + now_jobs, [*skipped, *now_skipped]
-    return Fired(jobs, skipped, unreadable)
+            fired = fired._replace(jobs=fired.jobs + jobs, skipped=[*fired.skipped, *skipped])
+    return fired
 
 
 def _fire(database: Database, one: Schedule) -> tuple[int, list[Fire]]:

@@ -133,7 +133,7 @@ def _fixed(expression: str, zone: tzinfo, start: datetime) -> Iterator[datetime]
 
 
 def _elapsing(expression: str, zone: tzinfo, start: datetime) -> Iterator[datetime]:
-    """The instants from the start on at which the time on the wall matches: both where it comes twice, none in a gap."""
+    """The instants from the start on at which the time on the wall matches: both where it comes twice."""
     while True:
         offset, end = _offset(start, zone), start + _FAR_BACK
         change = _change(zone, start, end) if _offset(end, zone) != offset else None

@@ -108,11 +108,12 @@ def take(
         if share.most is not None and now.claimed:
             began(database, Counter(one.queue for one in now.claimed))
         taken = Taken(taken.claimed + now.claimed, taken.dropped + now.dropped, taken.more or now.more, found.next_at)
-    best_first = sorted(taken.claimed, key=lambda one: (-one.waiters, -one.priority, one.id))
-    return taken._replace(claimed=best_first)
+    return taken._replace(claimed=_best_first(taken.claimed))
 
 
 def _take(database: Database, runner: RunnerId, names: Sequence[str], limit: int, *, awaited_only: bool) -> Taken:
+    if len(names) == 1 and not database.query("any_limited")[0][0]:
+        return Taken(_take_unlimited(database, runner, names[0], limit, awaited_only=awaited_only))
     claimed: list[Claimed] = []
     dropped = parked = 0
     while names and len(claimed) < limit and parked < DUE_AT_ONCE:
@@ -124,13 +125,29 @@ def _take(database: Database, runner: RunnerId, names: Sequence[str], limit: int
             least_waiters=int(awaited_only),
             now=now_ms(),
         )
-        claimed += [Claimed(*row) for status, *row in rows if status == Status.RUNNING]
-        dropped += sum(row[0] == Status.CANCELLED for row in rows)
-        now_parked = sum(row[0] != Status.RUNNING for row in rows)
+        claimed += [Claimed(*row) for *row, status in rows if status == Status.RUNNING]
+        dropped += sum(row[-1] == Status.CANCELLED for row in rows)
+        now_parked = sum(row[-1] != Status.RUNNING for row in rows)
         if now_parked == 0:
             break  # nobody was moved out of the way of others
         parked += now_parked
     return Taken(claimed, dropped, more=parked >= DUE_AT_ONCE)
+
+
+def _take_unlimited(
+    database: Database, runner: RunnerId, queue: str, limit: int, *, awaited_only: bool
+) -> list[Claimed]:
+    rows = database.query(
+        "claim_unlimited", runner=runner, queue=queue, limit=limit, least_waiters=int(awaited_only), now=now_ms()
+    )
+    return [Claimed._make(row) for row in rows]
+
+
+def _best_first(claimed: list[Claimed]) -> list[Claimed]:
+    claimed.sort()  # by their numbers, which no two share
+    if any(one.waiters or one.priority for one in claimed):
+        claimed.sort(key=lambda one: (-one.waiters, -one.priority))
+    return claimed
 
 
 def argument(database: Database, invocation_id: InvocationId) -> str:

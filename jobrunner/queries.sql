@@ -93,7 +93,20 @@ UPDATE jr_invocation
                         ORDER BY waiters DESC, priority DESC, id LIMIT :limit)
      ORDER BY best.waiters DESC, best.priority DESC, best.id LIMIT :limit) AS picked
  WHERE jr_invocation.id = picked.id
-RETURNING status, id, claim, attempt, crashes, kind, task, args, policy, queue, priority, started_at, waiters, limit_key;
+RETURNING id, claim, attempt, crashes, kind, task, args, policy, queue, priority, started_at, waiters, limit_key, status;
+
+-- name: any_limited
+SELECT EXISTS (SELECT 1 FROM jr_invocation WHERE status = 'pending' AND limit_key IS NOT NULL);
+
+-- name: claim_unlimited
+-- `claim` for one queue while nobody pending has a limit, in two thirds of the time.
+UPDATE jr_invocation
+   SET status = 'running', claim = claim + 1, attempt = attempt + 1, crashes = crashes + 1,
+       runner = :runner, started_at = :now, changed_at = :now, reason = NULL
+ WHERE id IN (SELECT id FROM jr_invocation
+               WHERE status = 'pending' AND queue = :queue AND waiters >= :least_waiters
+               ORDER BY waiters DESC, priority DESC, id LIMIT :limit)
+RETURNING id, claim, attempt, crashes, kind, task, args, policy, queue, priority, started_at, waiters, limit_key;
 
 -- name: free_places
 -- How many places of a limit are free for those that are blocked by it; no row where nobody is. Where their sizes
@@ -191,11 +204,11 @@ UPDATE jr_invocation
    AND (status = 'running' OR status = 'resumed' OR status = 'killed' OR (status = 'paused' AND :status <> 'success'));
 
 -- name: succeed
--- `finish` for the happy path, for many at a time.
+-- `finish` for the happy path, for all that succeeded with the same claim number.
 UPDATE jr_invocation
-   SET status = 'success', changed_at = ?3, finished_at = ?3, reason = NULL, crashes = crashes - 1
- WHERE id = ?1 AND claim = ?2 AND (status = 'running' OR status = 'resumed')
-RETURNING id, claim;
+   SET status = 'success', changed_at = :now, finished_at = :now, reason = NULL, crashes = crashes - 1
+ WHERE id IN (SELECT value FROM json_each(:ids)) AND claim = :claim AND (status = 'running' OR status = 'resumed')
+RETURNING id;
 
 -- name: reschedule
 UPDATE jr_invocation

@@ -625,7 +625,8 @@ SELECT id, claim, attempt, crashes, kind, task, NULL, policy, queue, priority, s
 
 -- Reading -----------------------------------------------------------------------------------------
 
--- name: job
+-- name: jobs
+-- Newest first.
 SELECT i.id, i.status, i.kind, i.task, coalesce(i.args, (SELECT value FROM jr_argument WHERE invocation = i.id)),
        i.queue, i.priority, i.label, i.unique_key, i.parent, i.policy, i.attempt, i.crashes, i.claim, i.runner,
        i.created_at, i.run_at, i.expires_at, i.started_at, i.finished_at, i.cancel_at, i.reason,
@@ -634,7 +635,8 @@ SELECT i.id, i.status, i.kind, i.task, coalesce(i.args, (SELECT value FROM jr_ar
   LEFT JOIN jr_attempt AS a
     ON a.invocation = i.id
    AND a.claim = (SELECT max(claim) FROM jr_attempt WHERE invocation = i.id AND error_type IS NOT NULL)
- WHERE i.id = :id;
+ WHERE i.id IN (SELECT value FROM json_each(:ids))
+ ORDER BY i.id DESC;
 
 -- name: states
 SELECT id, status, attempt, reason FROM jr_invocation WHERE id IN (SELECT value FROM json_each(:ids));

@@ -121,13 +121,13 @@ CREATE TABLE jr_invocation (
     run_at      INTEGER,                             -- not before
     expires_at  INTEGER,                             -- never started by then: expired
     changed_at  INTEGER,                             -- the last change of status
-    started_at  INTEGER,                             -- of the last attempt
+    started_at  INTEGER,                             -- of the last attempt that began
     finished_at INTEGER,
     runner      INTEGER,                             -- that holds it, or held it last
     claim       INTEGER NOT NULL DEFAULT 0,          -- the fence
     attempt     INTEGER NOT NULL DEFAULT 0,          -- attempts spent; what retries are counted in
     crashes     INTEGER NOT NULL DEFAULT 0,          -- +1 at each claim, -1 at each outcome that is not a crash
-    hold        INTEGER NOT NULL DEFAULT 0,          -- 1: blocked by hand, until somebody lets it go; 2: waits for others to end; 3: no runner knew its task
+    hold        INTEGER NOT NULL DEFAULT 0,          -- 1: blocked by hand, until somebody lets it go; 2: waits for others to end; 3: no runner knew its task (jr_unknown)
     deps        INTEGER NOT NULL DEFAULT 0,          -- how many it still waits for before it begins
     dependents  INTEGER NOT NULL DEFAULT 0,          -- 1: others wait for its end
     limit_key   TEXT,                                -- what its concurrency limit counts: equal keys share the limit
@@ -160,7 +160,7 @@ CREATE TABLE jr_invocation (
 -- delayed or blocked rows.
 CREATE INDEX jr_pending    ON jr_invocation(queue, waiters DESC, priority DESC, id) WHERE status = 'pending';
 CREATE INDEX jr_choosy     ON jr_invocation(id)                       WHERE status = 'pending' AND limit_key IS NOT NULL;
-CREATE INDEX jr_scheduled  ON jr_invocation(run_at)                   WHERE status = 'scheduled';
+CREATE INDEX jr_scheduled  ON jr_invocation(hold, run_at)             WHERE status = 'scheduled';
 CREATE INDEX jr_blocked    ON jr_invocation(limit_key, hold, queue, waiters DESC, priority DESC, id)
     WHERE status = 'blocked';
 CREATE INDEX jr_limited    ON jr_invocation(limit_key)
@@ -168,7 +168,7 @@ CREATE INDEX jr_limited    ON jr_invocation(limit_key)
 CREATE INDEX jr_live       ON jr_invocation(runner, id)
     WHERE status = 'running' OR status = 'paused' OR status = 'resumed';
 CREATE INDEX jr_expiring   ON jr_invocation(expires_at)
-    WHERE expires_at IS NOT NULL AND claim = 0
+    WHERE expires_at IS NOT NULL AND started_at IS NULL
       AND (status = 'pending' OR status = 'scheduled' OR status = 'blocked');
 CREATE INDEX jr_cancelling ON jr_invocation(runner)
     WHERE cancel_at IS NOT NULL AND (status = 'running' OR status = 'paused' OR status = 'resumed');
@@ -179,7 +179,8 @@ CREATE INDEX jr_keys       ON jr_invocation(unique_key, id)           WHERE uniq
 CREATE INDEX jr_finished   ON jr_invocation(finished_at)              WHERE finished_at IS NOT NULL;
 CREATE INDEX jr_unhappy    ON jr_invocation(status, id)
     WHERE status = 'failed' OR status = 'cancelled' OR status = 'expired';
-CREATE INDEX jr_unknown    ON jr_invocation(task)                     WHERE hold = 3 AND status = 'scheduled';
+CREATE INDEX jr_put_off    ON jr_invocation(task, queue, waiters DESC, priority DESC, id)
+    WHERE hold = 3 AND status = 'scheduled';
 CREATE INDEX jr_settling   ON jr_invocation(id)                       WHERE dependents = 1 AND finished_at IS NOT NULL;
 CREATE INDEX jr_of_batch    ON jr_invocation(batch, id)               WHERE batch IS NOT NULL;
 CREATE INDEX jr_uncounted  ON jr_invocation(id)                       WHERE batch IS NOT NULL AND finished_at IS NOT NULL AND counted = 0;
@@ -207,6 +208,19 @@ CREATE TABLE jr_dependency (
 
 CREATE INDEX jr_unsettled  ON jr_dependency(on_id, invocation) WHERE settled = 0;
 CREATE INDEX jr_depends_on ON jr_dependency(on_id);
+
+-- Tasks that a runner did not know, by queue. Their jobs are scheduled with hold 3 and wait together: when the moment has come, one
+-- of them, the probe, is tried for all, and when it turns out to be known, all are let go.
+CREATE TABLE jr_unknown (
+    task    TEXT    NOT NULL,
+    queue   TEXT    NOT NULL,
+    times   INTEGER NOT NULL,                  -- how often in a row it was not known
+    next_at INTEGER NOT NULL,                  -- when one is tried, or is looked after
+    probe   INTEGER,                           -- the one that is tried now
+    PRIMARY KEY (task, queue)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX jr_unknown_due ON jr_unknown(next_at);
 
 -- Queues that are held back --------------------------------------------------------------------------
 -- Most queues have no row here: they are served as there are slots.
@@ -243,7 +257,8 @@ CREATE TABLE jr_batch (
     failed      INTEGER NOT NULL DEFAULT 0,    -- those that failed, were cancelled or expired
     on_success  TEXT,                          -- JSON: what to enqueue when all have succeeded
     on_failure  TEXT,                          -- when all have ended, and one of them not well
-    on_complete TEXT                           -- when all have ended
+    on_complete TEXT,                          -- when all have ended
+    remark      TEXT                           -- which of these could not be enqueued, and why
 ) STRICT;
 
 CREATE UNIQUE INDEX jr_batch_name ON jr_batch(name) WHERE finished_at IS NULL;
@@ -566,7 +581,7 @@ SELECT name, total, done, failed,
        CASE WHEN finished_at IS NULL THEN CASE WHEN open THEN 'open' ELSE 'running' END
             WHEN failed > 0 THEN 'failed' ELSE 'success' END AS status,
        strftime('%Y-%m-%dT%H:%M:%fZ', created_at / 1000.0, 'unixepoch') AS created_at,
-       strftime('%Y-%m-%dT%H:%M:%fZ', finished_at / 1000.0, 'unixepoch') AS finished_at
+       strftime('%Y-%m-%dT%H:%M:%fZ', finished_at / 1000.0, 'unixepoch') AS finished_at, remark
   FROM jr_batch
  ORDER BY id;
 

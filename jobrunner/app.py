@@ -186,7 +186,8 @@ class App:
         """Jobs to be looked at as one: `with app.batch("nightly", on_complete=report): send.enqueue(7)`.
 
         Tasks to follow are enqueued once, without arguments, in the transaction that counts the last end: when all
-        have succeeded, when all have ended and one did not succeed, when all have ended. Members may add others by
+        have succeeded, when all have ended and one did not succeed, when all have ended. What cannot be enqueued then,
+        since its key is taken, say, is left out, and the batch has a remark. Members may add others by
         `options(batch="nightly")`.
         """
         from jobrunner.batch_book import OpenBatch  # opens the database, which no worker does

@@ -70,6 +70,8 @@ class Batch(NamedTuple):
     on_success: str | None
     on_failure: str | None
     on_complete: str | None
+    remark: str | None
+    """Which of these could not be enqueued, and why."""
 
     @property
     def status(self) -> str:

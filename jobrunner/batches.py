@@ -10,7 +10,7 @@ from typing import NamedTuple
 from jobrunner import broker
 from jobrunner.arrangements import Batch
 from jobrunner.database import Database
-from jobrunner.errors import BatchNotFound
+from jobrunner.errors import BatchNotFound, InvocationNotFound, UniqueKeyTaken, UsageError
 from jobrunner.models import InvocationId, Request
 from jobrunner.status import Status
 from jobrunner.times import now_ms
@@ -28,15 +28,18 @@ class Callbacks(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """How many members were counted, how many batches completed, and whether there is more to count."""
+    """How many members were counted, how many batches completed, what could not follow, and whether there is more."""
 
     members: int
     completed: int
     more: bool
+    left_out: list[str]
 
 
 def make(database: Database, name: str, callbacks: Callbacks, *, is_open: bool) -> int:
     """The unfinished batch of this name, or a new one, with these callbacks; an open one cannot complete."""
+    if any(one is not None and (one.run_at or one.expires_at) for one in callbacks):
+        raise UsageError("what follows a batch comes when the batch is complete: no delay, time or expiry beside it")
     with database.transaction():
         said = [None if one is None else json.dumps(one) for one in callbacks]
         database.query(
@@ -106,11 +109,26 @@ def count(database: Database) -> Counted:
         database.query("counted", ids=json.dumps([row[0] for row in rows]))
         database.change_many("count_members", [(done[one], failed[one], one) for one in done | failed])
     completed = [Batch(*row) for row in database.query("complete", now=now_ms())]
-    for one in completed:
-        _follow(database, one)
-    return Counted(len(rows), len(completed), len(rows) == AT_ONCE)
+    left_out = [why for one in completed for why in _follow(database, one)]
+    return Counted(len(rows), len(completed), len(rows) == AT_ONCE, left_out)
 
 
-def _follow(database: Database, one: Batch) -> None:
+def _follow(database: Database, one: Batch) -> list[str]:
+    """Gives what cannot be enqueued any more, with why: it must not keep others from being done."""
     ways = (one.on_complete, one.on_failure if one.failed else one.on_success)
-    broker.enqueue(database, [Request(*json.loads(said)) for said in ways if said is not None])
+    left_out = [why for said in ways if said is not None and (why := _enqueue(database, said)) is not None]
+    if left_out:
+        database.query("remark_on_batch", id=one.id, remark="; ".join(left_out))
+    return [f"batch {one.name}: {why}" for why in left_out]
+
+
+def _enqueue(database: Database, said: str) -> str | None:
+    what = said[:100]
+    try:
+        request = Request(*json.loads(said))
+        what = request.task
+        with database.transaction():
+            broker.enqueue(database, [request])
+    except (UniqueKeyTaken, InvocationNotFound, UsageError, ValueError, TypeError) as error:
+        return f"{what} could not follow: {error}"
+    return None

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from jobrunner import dependencies, limits, outputs, payload
+from jobrunner import dependencies, limits, outputs, payload, unknown_tasks
 from jobrunner.database import Database
 from jobrunner.errors import InvocationNotFound, OutputMissing, UniqueKeyTaken, UsageError
 from jobrunner.models import Claimed, Enqueued, InvocationId, Request, RunnerId
@@ -198,20 +198,21 @@ def _with_results(database: Database, text: str) -> str:
     return outputs.filled(text, {**dict.fromkeys(wanted, "null"), **dict(database.query("results", ids=ids))})
 
 
-def next_due(database: Database, *, schedules: bool = True) -> int | None:
-    """The next moment at which the clock alone changes something, in milliseconds since 1970."""
-    moments = [moment for moment in database.query("next_due", schedules=schedules)[0] if moment is not None]
-    return min(moments, default=None)
+def next_due(database: Database, *, schedules: bool = True, without: Iterable[str] = ()) -> int | None:
+    """The next moment at which the clock alone changes something, in ms since 1970; `without` names schedules."""
+    row = database.query("next_due", schedules=schedules, without=json.dumps(list(without)))[0]
+    return min((moment for moment in row if moment is not None), default=None)
 
 
 def promote_and_expire(database: Database) -> int:
     """Do what the clock demands: expired ones first, so that none of them is promoted; tells how many."""
     expired = database.query("expire_due", now=now_ms(), limit=DUE_AT_ONCE)
     limits.let_in(database, (row[1] for row in expired))
-    promoted = database.query("promote_due", now=now_ms(), limit=DUE_AT_ONCE)
-    if waiting := [row[0] for row in promoted if row[1] == _WAITS]:
-        database.query("hold_back", ids=json.dumps(waiting), now=now_ms())
-    return len(expired) + len(promoted)
+    promoted = database.query("promote_due", hold=0, now=now_ms(), limit=DUE_AT_ONCE)
+    waiting = database.query("promote_due", hold=_WAITS, now=now_ms(), limit=DUE_AT_ONCE)
+    if waiting:
+        database.query("hold_back", ids=json.dumps([row[0] for row in waiting]), now=now_ms())
+    return len(expired) + len(promoted) + len(waiting) + unknown_tasks.look(database)
 
 
 def is_drained(database: Database, queues: Sequence[str]) -> bool:

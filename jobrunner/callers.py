@@ -40,8 +40,15 @@ def caller(connection: Any) -> Caller:
 
 
 def _of_driver(connection: Any) -> Caller:
+    if getattr(connection, "text_factory", str) in (bytes, bytearray):
+        raise UsageError("a connection with a text_factory that gives bytes cannot be used: set it to str meanwhile")
+
     def execute(text: str, values: Any) -> list[Row]:
-        return [tuple(row) for row in connection.execute(*_bound(text, values)).fetchall()]
+        cursor = connection.cursor()
+        for factory in ("row_factory", "row_trace"):  # of sqlite3, of apsw: rows must come as they are
+            if hasattr(cursor, factory):
+                setattr(cursor, factory, None)
+        return [tuple(row) for row in cursor.execute(*_bound(text, values)).fetchall()]
 
     return Caller(execute, _beginner(connection, connection.execute), lambda: bool(connection.in_transaction))
 

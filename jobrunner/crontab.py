@@ -97,7 +97,8 @@ def _shell_line(command: str) -> str:
     line = pieces[0].strip() + ("\\" if escaped else "")
     if len(pieces) == 1:
         return line
-    return f"printf '%s\\n' {' '.join(map(shlex.quote, pieces[1:]))} | {{ {line}; }}"
+    end = "\n}" if "#" in line else "; }"  # not into a comment
+    return f"printf '%s\\n' {' '.join(map(shlex.quote, pieces[1:]))} | {{ {line}{end}"
 
 
 def _name(command: str, taken: set[str]) -> str:

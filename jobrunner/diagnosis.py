@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from jobrunner import mending, sql
+from jobrunner import mending, schedules, sql
 from jobrunner.connection import objects_of
 from jobrunner.database import Database
 from jobrunner.database_file import check_file, free_bytes, is_open_to_others
 from jobrunner.direct_client import DirectClient
-from jobrunner.errors import DatabaseBroken, NoDatabase, NotAllowed, NotWritten
+from jobrunner.errors import DatabaseBroken, NoDatabase, NotAllowed, NotWritten, UsageError
 from jobrunner.kernel import boot_id
 from jobrunner.pulse import Life
 from jobrunner.runner.log_readers import readers
@@ -44,7 +44,7 @@ def examine(path: Path) -> list[Finding]:
         return found if any(one.level == "fault" for one in found) else [Finding("files", "fault", str(error))]
     try:
         with Database(path) as database:
-            for check in (_integrity, _schema, _runners, _orphans, _queues, _tasks, _stale, _clock):
+            for check in (_integrity, _schema, _runners, _orphans, _queues, _tasks, _schedules, _stale, _clock):
                 found += _guarded(check, database)
     except (DatabaseBroken, NotWritten) as error:
         found.append(Finding("integrity", "fault", f"{error}: take the last backup, or save what `.recover` reads"))
@@ -134,6 +134,14 @@ def _queues(database: Database) -> Iterator[Finding]:
 def _tasks(database: Database) -> Iterator[Finding]:
     for task, count, why in database.query("unknown_tasks"):
         yield Finding("tasks", "warning", f"{count} jobs of {task} wait: {why}")
+
+
+def _schedules(database: Database) -> Iterator[Finding]:
+    for one in schedules.schedules(database):
+        try:
+            schedules.upcoming(one, 1)
+        except UsageError as error:
+            yield Finding("schedules", "fault", f"the schedule {one.plan.name} does not fire: {error}")
 
 
 def _stale(database: Database) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jobrunner import deadlock, limits
+from jobrunner import deadlock, limits, unknown_tasks
 from jobrunner.database import Database, Value
 from jobrunner.errors import JobRunnerError, NotAllowed, OutputMissing
 from jobrunner.models import UNDELIVERED, Claimed, Exit, Failure, InvocationId, Outcome, RunnerId, StopReason
@@ -49,9 +49,6 @@ class Verdict(NamedTuple):
     retry_in_ms: int | None = None
 
 
-FIRST_UNKNOWN_MS = 5000
-LONGEST_UNKNOWN_MS = 600_000
-"""When a job whose task no runner knew is tried again: later each time, and whenever a runner starts."""
 RETURNED = "given back before it began"
 _SUCCESS = Verdict(Status.SUCCESS, "success")
 _INTERRUPTIONS: dict[StopReason, str] = {
@@ -72,8 +69,7 @@ def judge(ended: Ended) -> Verdict:
         )
     if ended.stopped == "unknown" and ended.outcome is not None and ended.outcome.failure is not None:
         failure = ended.outcome.failure
-        again = min(LONGEST_UNKNOWN_MS, FIRST_UNKNOWN_MS << min(ended.claimed.claim - 1, 20))
-        return Verdict(Status.SCHEDULED, "unknown", f"no runner knows its task: {failure.message}", failure, again)
+        return Verdict(Status.SCHEDULED, "unknown", f"{unknown_tasks.WHY}: {failure.message}", failure)
     if ended.stopped in _INTERRUPTIONS:
         why = _INTERRUPTIONS[ended.stopped]
         return Verdict(Status.PENDING, "interrupted", why, Failure("Interrupted", why))
@@ -182,6 +178,8 @@ def record(database: Database, ended: Ended, runner: RunnerId) -> Verdict | None
         if verdict.status is Status.SUCCESS and ended.outcome is not None and _has_result(ended):
             database.query("put_result", id=ended.claimed.id, value=ended.outcome.result)
         database.change_many("put_attempt", [_attempt_row(ended, verdict, runner, now_ms())])
+        if verdict.outcome == "unknown" or (verdict.outcome == "interrupted" and ended.exit is None):
+            database.query("not_started", id=ended.claimed.id, claim=ended.claimed.claim)
     return verdict
 
 
@@ -193,10 +191,17 @@ def _move(database: Database, ended: Ended, verdict: Verdict) -> bool:
     if verdict.status is Status.PENDING:
         return database.change("interrupt", **fence) == 1 or _reroute(database, fence, verdict, forgiven=1)
     if verdict.outcome == "unknown":
-        return database.change("put_off", **fence, run_at=now + (verdict.retry_in_ms or 0)) == 1
+        return _put_off(database, fence, ended.claimed, now)
     if verdict.retry_in_ms is not None:
         return database.change("reschedule", **fence, run_at=now + verdict.retry_in_ms) == 1
     return database.change("finish", **fence, status=verdict.status.value, forgiven=1) == 1
+
+
+def _put_off(database: Database, fence: Fence, claimed: Claimed, now: int) -> bool:
+    if database.change("put_off", **fence) != 1:
+        return False
+    unknown_tasks.joined(database, claimed, now)
+    return True
 
 
 def _reroute(database: Database, fence: Fence, verdict: Verdict, forgiven: int) -> bool:
@@ -210,11 +215,6 @@ def _reroute(database: Database, fence: Fence, verdict: Verdict, forgiven: int) 
 def unknown(why: str) -> Outcome:
     """What a worker says of a task that its code does not have."""
     return Outcome(failure=Failure("jobrunner.errors.TaskNotFound", why))
-
-
-def try_unknown_again(database: Database) -> None:
-    """A runner starts, perhaps with newer code: what no other knew is due now."""
-    database.query("unknown_due", now=now_ms())
 
 
 def keep_policy(database: Database, claimed: Claimed, policy: Policy) -> None:

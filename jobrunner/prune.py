@@ -2,7 +2,7 @@
 
 import json
 import time
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from jobrunner.database import Database
 from jobrunner.status import Status
@@ -10,6 +10,9 @@ from jobrunner.times import now_ms
 
 LOOKED_AT = 500
 """Jobs that one query looks at."""
+_UNNAMED = {"runners": "idle_runners", "batches": "empty_batches"}
+FIRES_STAY_MS = 86_400_000
+"""How long an instant that a schedule decided stays at least."""
 FINAL = tuple(status for status in Status if status.is_final)
 """In the order of their definition, for people."""
 
@@ -53,10 +56,15 @@ class Pace:
 
 
 class Pruned(NamedTuple):
-    """How many were forgotten, or would be: jobs, and runners that stopped long ago."""
+    """How many were forgotten, or would be."""
 
     jobs: int
     runners: int
+    """Those that stopped long ago."""
+    fires: int
+    """Instants that schedules decided."""
+    batches: int
+    """Complete ones of which no member is left."""
 
 
 def prune(database: Database, rule: Rule, *, rehearse: bool = False) -> Pruned:
@@ -73,7 +81,11 @@ def prune(database: Database, rule: Rule, *, rehearse: bool = False) -> Pruned:
         seen = page[-1][0]
         ids = [one for one, is_to_go in page if is_to_go]
         jobs += len(ids) if rehearse else _forget_politely(database, ids, before, rule.statuses, pace)
-    return Pruned(jobs, _forget_runners(database, before, rehearse=rehearse))
+    if before is None:
+        return Pruned(jobs, 0, 0, 0)
+    runners = _forget_unnamed(database, "runners", before, rehearse=rehearse)
+    fires = _forget_fires(database, before, rehearse=rehearse)
+    return Pruned(jobs, runners, fires, _forget_unnamed(database, "batches", before, rehearse=rehearse))
 
 
 def prune_some(database: Database, older_than: int, pace: Pace) -> bool:
@@ -85,7 +97,7 @@ def prune_some(database: Database, older_than: int, pace: Pace) -> bool:
     ids = [row[0] for row in database.query("oldest_finished", before=before, limit=pace.at_once)]
     if ids:
         pace.forget(database, ids, before, FINAL)
-    return bool(ids)
+    return bool(ids) or forget_some_fires(database, before, pace.at_once)
 
 
 def _forget_politely(
@@ -99,12 +111,28 @@ def _forget_politely(
     return forgotten
 
 
-def _forget_runners(database: Database, before: int | None, *, rehearse: bool) -> int:
-    if before is None:
-        return 0
-    # Asked outside of a transaction, since it reads all jobs: a runner that has stopped gets no more of them.
-    ids = [row[0] for row in database.query("idle_runners", before=before)]
+def forget_some_fires(database: Database, before: int, most: int) -> bool:
+    """Forget so many instants that schedules decided before; whether there were as many.
+
+    What was decided within a day stays: somebody may set the clock back, and no instant is to come twice.
+    """
+    before = min(before, now_ms() - FIRES_STAY_MS)
+    return len(database.query("forget_fires", before=before, limit=most)) == most
+
+
+def _forget_fires(database: Database, before: int, *, rehearse: bool) -> int:
+    before = min(before, now_ms() - FIRES_STAY_MS)
+    count = int(database.query("old_fires", before=before)[0][0])
+    while not rehearse and forget_some_fires(database, before, LOOKED_AT):
+        time.sleep(Pace.HELD_SECONDS * Pace.OTHERS)
+    return count
+
+
+def _forget_unnamed(database: Database, what: Literal["runners", "batches"], before: int, *, rehearse: bool) -> int:
+    """Those that no job names any more."""
+    # Asked outside of a transaction, since it reads all: who has stopped, or is complete, gets no more jobs.
+    ids = [row[0] for row in database.query(_UNNAMED[what], before=before)]
     if ids and not rehearse:
         with database.transaction():
-            database.query("forget_runners", ids=json.dumps(ids))
+            database.query(f"forget_{what}", ids=json.dumps(ids))
     return len(ids)

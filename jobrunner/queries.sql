@@ -148,22 +148,26 @@ RETURNING id;
 
 -- name: next_due
 -- The next moments at which the clock alone changes a status, or fires a schedule.
-SELECT (SELECT min(run_at) FROM jr_invocation WHERE status = 'scheduled'),
+SELECT (SELECT min(run_at) FROM jr_invocation WHERE status = 'scheduled' AND hold = 0),
+       (SELECT min(run_at) FROM jr_invocation WHERE status = 'scheduled' AND hold = 2),
+       (SELECT min(next_at) FROM jr_unknown),
        (SELECT min(expires_at) FROM jr_invocation
-         WHERE expires_at IS NOT NULL AND claim = 0
+         WHERE expires_at IS NOT NULL AND started_at IS NULL
            AND (status = 'pending' OR status = 'scheduled' OR status = 'blocked')),
-       (SELECT min(next_at) FROM jr_schedule WHERE next_at IS NOT NULL AND :schedules);
+       (SELECT min(next_at) FROM jr_schedule
+         WHERE next_at IS NOT NULL AND :schedules AND name NOT IN (SELECT value FROM json_each(:without)));
 
 -- name: promote_due
-UPDATE jr_invocation SET status = 'pending', changed_at = :now, reason = NULL, hold = CASE hold WHEN 2 THEN 2 ELSE 0 END
- WHERE id IN (SELECT id FROM jr_invocation WHERE status = 'scheduled' AND run_at <= :now ORDER BY run_at LIMIT :limit)
-RETURNING id, hold;
+UPDATE jr_invocation SET status = 'pending', changed_at = :now, reason = NULL
+ WHERE id IN (SELECT id FROM jr_invocation
+               WHERE status = 'scheduled' AND hold = :hold AND run_at <= :now ORDER BY run_at LIMIT :limit)
+RETURNING id;
 
 -- name: expire_due
 UPDATE jr_invocation
    SET status = 'expired', changed_at = :now, finished_at = :now, reason = 'not started in time'
  WHERE id IN (SELECT id FROM jr_invocation
-               WHERE expires_at IS NOT NULL AND claim = 0
+               WHERE expires_at IS NOT NULL AND started_at IS NULL
                  AND (status = 'pending' OR status = 'scheduled' OR status = 'blocked')
                  AND expires_at <= :now ORDER BY expires_at LIMIT :limit)
 RETURNING id, limit_key;
@@ -180,12 +184,22 @@ UPDATE jr_clock SET ahead = ahead + :by, jumps = jumps + 1, last = :by;
 
 -- name: move_retries
 -- Moments that people chose stay what they are.
-UPDATE jr_invocation SET run_at = run_at + :by WHERE status = 'scheduled' AND attempt > 0;
+UPDATE jr_invocation SET run_at = run_at + :by WHERE status = 'scheduled' AND hold = 0 AND attempt > 0;
+
+-- name: move_starts
+UPDATE jr_start SET at = at + :by;
+
+-- name: no_start_to_come
+-- After a restart nobody knows by how much the clock was set; what began did so before now.
+UPDATE jr_start SET at = :now WHERE at > :now;
+
+-- name: move_unknown
+UPDATE jr_unknown SET next_at = next_at + :by;
 
 -- name: retries_waiting
 -- Whether a drain has something to wait for: attempts that failed and will be made again.
 SELECT EXISTS (SELECT 1 FROM jr_invocation
-                WHERE status = 'scheduled' AND attempt > 0
+                WHERE status = 'scheduled' AND hold = 0 AND attempt > 0
                   AND (:queues = '[]' OR queue IN (SELECT value FROM json_each(:queues))));
 
 -- name: has_pending
@@ -216,12 +230,51 @@ UPDATE jr_invocation
 -- name: put_off
 -- Nothing was tried: the runner's code has no such task.
 UPDATE jr_invocation
-   SET status = 'scheduled', changed_at = :now, run_at = :run_at, reason = :reason, hold = 3,
+   SET status = 'scheduled', changed_at = :now, run_at = :now, reason = :reason, hold = 3,
        attempt = attempt - 1, crashes = crashes - 1
  WHERE id = :id AND claim = :claim AND (status = 'running' OR status = 'resumed');
 
+-- name: not_started
+-- What was claimed and not begun may still expire.
+UPDATE jr_invocation
+   SET started_at = (SELECT max(started_at) FROM jr_attempt
+                      WHERE invocation = :id AND outcome <> 'unknown' AND NOT (outcome = 'interrupted' AND pid IS NULL))
+ WHERE id = :id AND claim = :claim AND (status = 'pending' OR status = 'scheduled');
+
+-- name: note_unknown
+-- Only the word of the one that was tried for all makes the next try later.
+INSERT INTO jr_unknown(task, queue, times, next_at) VALUES (:task, :queue, 1, :now + :first)
+    ON CONFLICT (task, queue) DO UPDATE
+   SET times = times + 1, next_at = :now + min(:longest, :first << min(times, 20)), probe = NULL
+ WHERE probe = :id;
+
+-- name: wait_with_task
+UPDATE jr_invocation SET run_at = (SELECT next_at FROM jr_unknown WHERE task = :task AND queue = :queue)
+ WHERE id = :id AND hold = 3 AND status = 'scheduled';
+
 -- name: unknown_due
-UPDATE jr_invocation SET run_at = :now WHERE hold = 3 AND status = 'scheduled';
+SELECT one.task, one.queue, one.probe, job.status, job.hold, job.changed_at
+  FROM jr_unknown AS one LEFT JOIN jr_invocation AS job ON job.id = one.probe
+ WHERE one.next_at <= :now ORDER BY one.next_at LIMIT :limit;
+
+-- name: let_go
+-- The first of those that wait for what becomes of their task.
+UPDATE jr_invocation SET status = 'pending', hold = 0, changed_at = :now, reason = NULL
+ WHERE id IN (SELECT id FROM jr_invocation
+               WHERE hold = 3 AND status = 'scheduled' AND task = :task AND queue = :queue
+               ORDER BY waiters DESC, priority DESC, id LIMIT :limit)
+RETURNING id;
+
+-- name: try_unknown
+UPDATE jr_unknown SET next_at = :next_at, probe = :probe WHERE task = :task AND queue = :queue;
+
+-- name: is_known
+DELETE FROM jr_unknown WHERE task = :task AND queue = :queue;
+
+-- name: try_unknown_now
+UPDATE jr_unknown SET next_at = :now
+ WHERE (task, queue) IN (SELECT task, queue FROM jr_unknown WHERE next_at > :now LIMIT :limit)
+RETURNING task;
 
 -- name: unknown_tasks
 SELECT task, count(*), min(reason) FROM jr_invocation WHERE hold = 3 AND status = 'scheduled' GROUP BY task ORDER BY 2 DESC LIMIT 20;
@@ -443,15 +496,15 @@ UPDATE jr_batch SET total = total + ?1 WHERE name = ?2 AND finished_at IS NULL;
 UPDATE jr_batch SET open = 0 WHERE id = :id;
 
 -- name: batch
-SELECT id, name, created_at, finished_at, open, total, done, failed, on_success, on_failure, on_complete
+SELECT id, name, created_at, finished_at, open, total, done, failed, on_success, on_failure, on_complete, remark
   FROM jr_batch WHERE name = :batch ORDER BY finished_at IS NULL DESC, id DESC LIMIT 1;
 
 -- name: batch_of_number
-SELECT id, name, created_at, finished_at, open, total, done, failed, on_success, on_failure, on_complete
+SELECT id, name, created_at, finished_at, open, total, done, failed, on_success, on_failure, on_complete, remark
   FROM jr_batch WHERE id = :id;
 
 -- name: batches
-SELECT id, name, created_at, finished_at, open, total, done, failed, on_success, on_failure, on_complete
+SELECT id, name, created_at, finished_at, open, total, done, failed, on_success, on_failure, on_complete, remark
   FROM jr_batch ORDER BY id DESC LIMIT :limit;
 
 -- name: members
@@ -472,8 +525,12 @@ UPDATE jr_invocation SET counted = 1 WHERE id IN (SELECT value FROM json_each(:i
 UPDATE jr_batch SET done = done + ?1, failed = failed + ?2 WHERE id = ?3;
 
 -- name: complete
-UPDATE jr_batch INDEXED BY jr_batch_name SET finished_at = :now WHERE finished_at IS NULL AND open = 0 AND done + failed = total
-RETURNING id, name, created_at, finished_at, open, total, done, failed, on_success, on_failure, on_complete;
+UPDATE jr_batch INDEXED BY jr_batch_name SET finished_at = :now, remark = NULL
+ WHERE finished_at IS NULL AND open = 0 AND done + failed = total
+RETURNING id, name, created_at, finished_at, open, total, done, failed, on_success, on_failure, on_complete, remark;
+
+-- name: remark_on_batch
+UPDATE jr_batch SET remark = :remark WHERE id = :id;
 
 -- name: to_recount
 -- Of those that are to be done again: counted ones, and how.
@@ -724,7 +781,8 @@ SELECT name, spec, zone, task, kind, args, overlap, missed, missed_age, jitter, 
   FROM jr_schedule WHERE :schedule IS NULL OR name = :schedule ORDER BY name;
 
 -- name: due_schedules
-SELECT name FROM jr_schedule WHERE next_at <= :now ORDER BY next_at LIMIT :limit;
+SELECT name FROM jr_schedule
+ WHERE next_at <= :now AND name NOT IN (SELECT value FROM json_each(:without)) ORDER BY next_at LIMIT :limit;
 
 -- name: put_fire
 -- No row comes back where the instant has been decided before.
@@ -770,7 +828,7 @@ SELECT job.id,
          AND job.status IN (SELECT value FROM json_each(:statuses))
          AND (:kept IS NULL OR EXISTS (SELECT 1 FROM json_each(:kept) AS first
                                         WHERE first.key = job.task AND job.id < first.value))
-         AND job.dependents = 0
+         AND job.dependents = 0 AND (job.batch IS NULL OR job.counted > 0)
          AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = job.id)
          AND NOT EXISTS (SELECT 1 FROM jr_dependency AS edge JOIN jr_invocation AS needy ON needy.id = edge.invocation
                            JOIN jr_argument AS argument ON argument.invocation = needy.id
@@ -782,7 +840,8 @@ SELECT job.id,
 -- name: oldest_finished
 SELECT id FROM jr_invocation
  WHERE finished_at IS NOT NULL AND finished_at < :before AND id < (SELECT max(id) FROM jr_invocation)
-   AND dependents = 0 AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = jr_invocation.id)
+   AND dependents = 0 AND (batch IS NULL OR counted > 0)
+   AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = jr_invocation.id)
    AND NOT EXISTS (SELECT 1 FROM jr_dependency AS edge JOIN jr_invocation AS needy ON needy.id = edge.invocation
                      JOIN jr_argument AS argument ON argument.invocation = needy.id
                     WHERE edge.on_id = jr_invocation.id AND needy.finished_at IS NULL AND argument.outputs = 1)
@@ -794,11 +853,36 @@ DELETE FROM jr_invocation
  WHERE id IN (SELECT value FROM json_each(:ids)) AND finished_at IS NOT NULL
    AND (:before IS NULL OR finished_at < :before)
    AND status IN (SELECT value FROM json_each(:statuses))
-   AND dependents = 0 AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = jr_invocation.id)
+   AND dependents = 0 AND (batch IS NULL OR counted > 0)
+   AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = jr_invocation.id)
    AND NOT EXISTS (SELECT 1 FROM jr_dependency AS edge JOIN jr_invocation AS needy ON needy.id = edge.invocation
                      JOIN jr_argument AS argument ON argument.invocation = needy.id
                     WHERE edge.on_id = jr_invocation.id AND needy.finished_at IS NULL AND argument.outputs = 1)
 RETURNING id;
+
+-- name: forget_fires
+-- Never the newest of a schedule, nor what it may come to again: each instant is decided once.
+DELETE FROM jr_fire WHERE (schedule, instant) IN (
+    SELECT fire.schedule, fire.instant FROM jr_schedule AS one CROSS JOIN jr_fire AS fire ON fire.schedule = one.name
+     WHERE fire.instant < min(:before, coalesce(one.next_at, :before)) AND fire.at < :before
+       AND fire.instant < (SELECT max(instant) FROM jr_fire WHERE schedule = one.name)
+     LIMIT :limit)
+RETURNING instant;
+
+-- name: old_fires
+SELECT count(*) FROM jr_schedule AS one CROSS JOIN jr_fire AS fire ON fire.schedule = one.name
+ WHERE fire.instant < min(:before, coalesce(one.next_at, :before)) AND fire.at < :before
+   AND fire.instant < (SELECT max(instant) FROM jr_fire WHERE schedule = one.name);
+
+-- name: forget_batches
+-- Those that are complete, and of which no member is left.
+DELETE FROM jr_batch
+ WHERE id IN (SELECT value FROM json_each(:ids)) AND finished_at IS NOT NULL
+   AND NOT EXISTS (SELECT 1 FROM jr_invocation WHERE batch = jr_batch.id AND batch IS NOT NULL);
+
+-- name: empty_batches
+SELECT id FROM jr_batch
+ WHERE finished_at < :before AND NOT EXISTS (SELECT 1 FROM jr_invocation WHERE batch = jr_batch.id AND batch IS NOT NULL);
 
 -- name: idle_runners
 -- Those of earlier attempts stay, too, as long as their job does.

@@ -1,7 +1,8 @@
 """Queues that are held back: paused, or limited in how many of their jobs run at a time, or begin in a period.
 
 Asked at each claim, inside its transaction, so that what holds, holds across runners. Who is paused while it waits for
-others takes no place of its queue, as it holds no slot.
+others takes no place of its queue, as it holds no slot; it goes on when they have ended, also where the queue is full
+by then, and so many fewer begin until it ends.
 """
 
 from collections.abc import Sequence

@@ -24,6 +24,7 @@ _MACROS = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
+_SECOND = timedelta(seconds=1)
 _FAR_BACK = timedelta(days=2)
 """More than any gap of any clock: Apia once left out a whole day."""
 
@@ -115,7 +116,7 @@ def _instants(expression: str, zone: tzinfo, moment: int) -> Iterator[int]:
     if len(fields) >= 5 and not any(one.startswith("*") for one in fields[-5:-3]):
         found = _fixed(expression, zone, start)
     else:
-        found = _matches(expression, start)
+        found = _elapsing(expression, zone, start.astimezone(UTC))
     return (milliseconds for one in found if (milliseconds := _milliseconds(one)) > moment)
 
 
@@ -131,6 +132,35 @@ def _fixed(expression: str, zone: tzinfo, start: datetime) -> Iterator[datetime]
             last = instant
 
 
+def _elapsing(expression: str, zone: tzinfo, start: datetime) -> Iterator[datetime]:
+    """The instants from the start on at which the time on the wall matches: both where it comes twice."""
+    while True:
+        offset, end = _offset(start, zone), start + _FAR_BACK
+        change = _change(zone, start, end) if _offset(end, zone) != offset else None
+        found = None
+        for wall in _matches(expression, (start + offset - _SECOND).replace(tzinfo=None)):
+            found = wall.replace(tzinfo=UTC) - offset
+            if found >= (change or end):
+                break
+            yield found
+        if found is None or found < (change or end):
+            return
+        start = change or max(end, found - _FAR_BACK)
+
+
+def _change(zone: tzinfo, before: datetime, after: datetime) -> datetime:
+    """The first second between the two at which the clocks are not as before."""
+    offset = _offset(before, zone)
+    while after - before > _SECOND:
+        middle = before + timedelta(seconds=(after - before) // _SECOND // 2)
+        before, after = (middle, after) if _offset(middle, zone) == offset else (before, middle)
+    return after
+
+
+def _offset(moment: datetime, zone: tzinfo) -> timedelta:
+    return moment.astimezone(zone).utcoffset() or timedelta(0)
+
+
 def _instant(wall: datetime, zone: tzinfo) -> datetime:
     instant = wall.replace(tzinfo=zone).astimezone(UTC)  # the first of two
     if instant.astimezone(zone).replace(tzinfo=None) == wall:
@@ -142,11 +172,11 @@ def _instant(wall: datetime, zone: tzinfo) -> datetime:
     return instant
 
 
-def _matches(expression: str, start: datetime) -> Iterator[datetime]:
+def _matches(expression: str, after: datetime) -> Iterator[datetime]:
     from cronsim import CronSim, CronSimError  # only where there are schedules
 
     try:
-        found = CronSim(expression, start)
+        found = CronSim(expression, after)
     except CronSimError as error:
         raise UsageError(
             f"{expression!r} is no cron expression ({str(error).lower()}): write minute, hour, day of the month, "

@@ -1,4 +1,4 @@
-"""What happens when somebody sets the wall clock: retries that wait are moved along, once whoever notices."""
+"""What happens when somebody sets the wall clock: what waits or was counted by it is moved along, once."""
 
 from jobrunner.database import Database
 from jobrunner.kernel import boot_id
@@ -23,18 +23,21 @@ class WallClock:
         return self._known is None or abs(_ahead() - self._known) >= TOLERANCE_MS
 
     def heed(self) -> bool:
-        """Inside a transaction: move the retries if nobody has yet; tells whether the clock was set."""
+        """Inside a transaction: move what waits, if nobody has yet; tells whether the clock was set."""
         if not self.is_set_anew:
             return False
         self._seen = _ahead()
         row = self._database.one("clock")
         if row is None or row[0] != self._boot_id:
             self._database.query("clock_is", boot_id=self._boot_id, ahead=self._seen)
+            self._database.query("no_start_to_come", now=now_ms())
             return True
         by = self._seen - row[1]
         if abs(by) >= TOLERANCE_MS:
             self._database.query("clock_jumped", by=by)
             self._database.query("move_retries", by=by)
+            self._database.query("move_unknown", by=by)
+            self._database.query("move_starts", by=by)
         return True
 
     def written(self) -> None:

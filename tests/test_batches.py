@@ -120,6 +120,21 @@ def test_one_that_cannot_be_opened_again_stays_as_it_was(database: Database, pat
     assert batches.by_number(database, first).finished_at is not None
 
 
+def test_a_retry_by_hand_opens_it_again_too(database: Database, path: Path) -> None:
+    members(database, 3)
+    finish(database, BAD, limit=2)
+    finish(database)
+    assert rows(path, COUNTS) == [(3, 1, 2, "failed")]
+    sqlite_shell(path, "UPDATE jobs SET status = 'pending' WHERE id IN (2, 3)")
+    assert rows(path, COUNTS) == [(3, 0, 1, "running")]
+    finish(database, limit=5)
+    assert rows(path, COUNTS) == [(3, 2, 1, "failed")]
+    assert followers(path) == ["on:complete", "on:failure"] * 2
+    members(database, 1)
+    sqlite_shell(path, "UPDATE jobs SET status = 'pending' WHERE id = 1")
+    assert rows(path, COUNTS) == [(3, 2, 1, "failed"), (1, 0, 0, "running")], "its name is another's by now"
+
+
 def test_the_next_batch_of_the_name_is_another(database: Database, path: Path) -> None:
     members(database, 1)
     finish(database, BAD)
@@ -144,6 +159,29 @@ def test_members_add_members_and_a_task_follows(app: App, runner: StartRunner, f
     assert app.invocation(batch.ids[0]).details.batch == "nightly"
 
 
+@pytest.mark.parametrize(
+    ("following", "why"),
+    [
+        (Request("on:complete", unique_key="k", if_exists="error"), "job 1 with the key 'k' is not finished"),
+        (Request("on:complete", after='[[99, "success"]]'), "there is no job 99"),
+        (Request("on:complete", args="5"), "args must be a JSON object or array"),
+    ],
+)
+def test_what_cannot_follow_any_more_keeps_nobody_from_work(
+    app: App, database: Database, runner: StartRunner, folder: Path, path: Path, following: Request, why: str
+) -> None:
+    broker.enqueue(database, [Request("on:complete", unique_key="k", hold=True)])
+    number = batches.make(database, "b", Callbacks(Request("tests.tasks:touch"), None, following), is_open=True)
+    broker.enqueue(database, [Request("tests.tasks:touch", batch="b")])
+    batches.close(database, number)
+    running = runner(jobs=1)
+    assert app.enqueue("tests.tasks:square", {"n": 3}).result(timeout=30) == 9
+    until(lambda: len(marks(folder)) == 3)  # the member, the other that follows, and the square
+    assert why in running.stderr
+    assert why in str(rows(path, "SELECT remark FROM batches")[0][0])
+    assert why in Cli(folder)("batch", "show", "b").stderr
+
+
 def test_after_a_batch(app: App, database: Database, path: Path) -> None:
     with app.batch("b") as batch:
         first, second = app.enqueue("a:b"), app.enqueue("a:b")
@@ -165,6 +203,9 @@ def test_what_cannot_be_meant_is_refused(app: App, database: Database) -> None:
         batches.find(database, "b")
     with pytest.raises(TypeError):
         app.batch("b", on_complete=app.task(tasks.square))
+    for when in ({"delay": "1h"}, {"expires": "1h"}):
+        with pytest.raises(UsageError, match="comes when the batch is complete"):
+            app.batch("b", on_complete=tasks.touch.options(**when))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

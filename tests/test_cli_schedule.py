@@ -188,7 +188,7 @@ def test_lines_of_the_systems_crontab_name_their_user() -> None:
 
 
 def test_a_line_with_standard_input_does_what_cron_would_do(cli: Cli, folder: Path, path: Path) -> None:
-    cli.ok("schedule", "import", "-", stdin=f"@hourly cat > {folder}/out%one%two \\% three\n")
+    cli.ok("schedule", "import", "-", stdin=f"@hourly cat > {folder}/out # note%one%two \\% three\n")
     cli.ok("schedule", "run-now", "cat")
     cli.drain()
     assert rows(path, "SELECT status FROM jobs") == [("success",)]

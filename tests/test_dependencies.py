@@ -183,6 +183,20 @@ def test_a_retry_waits_anew_for_what_is_not_finished(app: App, database: Databas
     assert second.status is Status.PENDING, "what it depends on has ended: who retries it alone means it"
 
 
+def test_a_retry_by_hand_waits_anew_too(app: App, database: Database, path: Path) -> None:
+    first = app.enqueue("a:b")
+    second = app.enqueue("a:b", after=first)
+    third = app.enqueue("a:b", after=[first, second])
+    finish(database, BAD)
+    assert {one.status for one in (second, third)} == {Status.CANCELLED}
+    sqlite_shell(path, "UPDATE jobs SET status = 'pending' WHERE status IN ('failed', 'cancelled')")
+    assert [one.status for one in (first, second, third)] == [Status.PENDING, Status.BLOCKED, Status.BLOCKED]
+    assert third.details.reason == f"waits for job {first.id}"
+    assert [finish(database), finish(database), finish(database)] == [[first.id], [second.id], [third.id]]
+    sqlite_shell(path, f"UPDATE jobs SET status = 'pending' WHERE id = {third.id}")
+    assert finish(database) == [third.id]
+
+
 @pytest.mark.parametrize("limit", [None, 1])
 def test_who_waits_inside_a_job_for_what_waits_for_that_job_is_refused(
     app: App, runner: StartRunner, limit: int | None

@@ -42,7 +42,7 @@ def test_where_nothing_is_wrong_all_is_ok_and_nothing_is_written(
     assert rows(path, "PRAGMA data_version") == before
     lines = cli.ok("doctor").splitlines()
     assert {line.split("\t")[0] for line in lines} == {"ok"}
-    checks = ["integrity", "schema", "runners", "orphans", "queues", "tasks", "stale", "clock", "room"]
+    checks = ["integrity", "schema", "runners", "orphans", "queues", "tasks", "schedules", "stale", "clock", "room"]
     assert [line.split("\t")[1] for line in lines] == checks
 
 

@@ -78,8 +78,8 @@ def _reads_all_jobs(step: str) -> bool:
 
 
 def _anything() -> dict[str, str | int]:
-    names = ("runner", "now", "limit", "least_waiters", "schedules")
-    return {**dict.fromkeys(names, 1), "queues": json.dumps(["default"])}
+    names = ("runner", "now", "limit", "least_waiters", "schedules", "hold")
+    return {**dict.fromkeys(names, 1), "queue": "default", "queues": json.dumps(["default"]), "without": "[]"}
 
 
 def test_many_wait_for_one_and_others_still_write(app: App, runner: StartRunner) -> None:

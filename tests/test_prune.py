@@ -6,10 +6,11 @@ from pathlib import Path
 import apsw
 import pytest
 
-from jobrunner import App, Status, broker, sql
+from jobrunner import App, Status, batches, broker, cron, every, schedules, sql, times
 from jobrunner.database import Database
 from jobrunner.models import Outcome, Request, RunnerId
 from jobrunner.orchestrator import Ended, record
+from jobrunner.plans import plan_of
 from jobrunner.policy import Policy
 from jobrunner.prune import FINAL, Pace, Rule, prune
 from jobrunner.times import now_ms
@@ -19,6 +20,7 @@ from tests.conftest import StartRunner
 from tests.helpers.files import rows
 from tests.helpers.trace import marks, starts
 from tests.helpers.waiting import until
+from tests.helpers.wall import Wall
 
 DAY = 86_400_000
 IDS = "SELECT id FROM jr_invocation ORDER BY id"
@@ -97,7 +99,13 @@ def test_runners_that_nobody_refers_to_go_too(cli: Cli, path: Path) -> None:
     rows(path, f"UPDATE jr_runner SET stopped_at = stopped_at - {40 * DAY}")
     age(path, 40)
     assert cli.json("prune", "--older-than", "30d", "--dry-run")["jobs"] == 2
-    assert cli.json("prune", "--older-than", "30d") == {"jobs": 2, "runners": 2, "dry_run": False}
+    assert cli.json("prune", "--older-than", "30d") == {
+        "jobs": 2,
+        "runners": 2,
+        "fires": 0,
+        "batches": 0,
+        "dry_run": False,
+    }
     assert rows(path, "SELECT id FROM jr_runner") == [(3,)]
 
 
@@ -109,7 +117,13 @@ def test_a_runner_that_an_earlier_attempt_names_stays(cli: Cli, path: Path) -> N
     cli.enqueue("--", "true")
     cli.drain()
     rows(path, f"UPDATE jr_runner SET stopped_at = stopped_at - {40 * DAY}")
-    assert cli.json("prune", "--older-than", "30d") == {"jobs": 0, "runners": 0, "dry_run": False}
+    assert cli.json("prune", "--older-than", "30d") == {
+        "jobs": 0,
+        "runners": 0,
+        "fires": 0,
+        "batches": 0,
+        "dry_run": False,
+    }
     assert rows(path, "SELECT DISTINCT runner FROM jr_attempt WHERE invocation = ? ORDER BY 1", job) == [(1,), (2,)]
     assert rows(path, "SELECT id FROM jr_runner") == [(1,), (2,), (3,)]
 
@@ -117,7 +131,7 @@ def test_a_runner_that_an_earlier_attempt_names_stays(cli: Cli, path: Path) -> N
 def test_no_step_of_it_reads_all_of_a_table(path: Path, database: Database) -> None:
     connection = apsw.Connection(str(path))
     try:
-        for name in ("oldest_finished", "forget_jobs", "prunable"):
+        for name in ("oldest_finished", "forget_jobs", "prunable", "forget_fires"):
             text = "EXPLAIN QUERY PLAN " + sql.queries()[name]
             names = ("ids", "before", "limit", "after", "statuses", "kept")
             plan = [row[3] for row in connection.execute(text, dict.fromkeys(names))]
@@ -195,3 +209,60 @@ def test_what_is_forgotten_at_once_is_what_holds_the_write_lock_for_a_moment(dat
     assert (pace.at_once, pace.rest) == (1, Pace.OTHERS * 1.0)
     pace.learn(0.0001)
     assert pace.at_once > 1
+
+
+def test_what_became_of_instants_is_forgotten_by_age_and_none_comes_again(database: Database, path: Path) -> None:
+    wall = Wall()
+    with times.clocks(wall.clocks()):
+        for name in ("busy", "rare"):
+            timing = cron("0 * * * *" if name == "busy" else "0 0 1 * *", tz="UTC")
+            schedules.put(database, plan_of(name, timing, Request("a:b"), overlap="allow", missed="all"), "command")
+        for _ in range(60 * 24):
+            wall.now += DAY // 24
+            with database.transaction():
+                schedules.fire_due(database)
+        before = rows(path, "SELECT count(*) FROM jr_fire")[0][0]
+        assert before == 60 * 24 + 2
+        rule = Rule(older_than=30 * DAY)
+        gone = prune(database, rule, rehearse=True).fires
+        assert gone == 30 * 24 - 1 + 1, "of the rare one the newest stays"
+        assert rows(path, "SELECT count(*) FROM jr_fire") == [(before,)]
+        assert prune(database, rule).fires == gone
+        assert rows(path, "SELECT count(*) FROM jr_fire") == [(before - gone,)]
+        oldest = rows(path, "SELECT min(instant) FROM jr_fire WHERE schedule = 'busy'")[0][0]
+        assert oldest >= wall.now - 30 * DAY
+        prune(database, Rule(older_than=0))
+        assert rows(path, "SELECT count(*) FROM jr_fire WHERE schedule = 'busy'") == [(25,)], "a day stays in any case"
+        jobs = rows(path, "SELECT count(*) FROM jr_invocation")
+        rows(path, "UPDATE jr_schedule SET next_at = ? WHERE name = 'busy'", wall.now - DAY // 2)
+        with database.transaction():
+            assert schedules.fire_due(database).jobs == 0
+        assert rows(path, "SELECT count(*) FROM jr_invocation") == jobs
+
+
+def test_a_runner_forgets_instants_too(app: App, runner: StartRunner, path: Path) -> None:
+    app.schedules.add(plan_of("s", every("1h"), Request("a:b")))
+    rows(
+        path,
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)"
+        " INSERT INTO jr_fire(schedule, instant, at) SELECT 's', i, i FROM n",
+    )
+    runner(jobs=1, keep=86_400.0)
+    until(lambda: rows(path, "SELECT instant FROM jr_fire") == [(1000,)])
+
+
+def test_a_member_that_is_not_counted_yet_stays_and_an_old_batch_without_members_goes(
+    database: Database, path: Path
+) -> None:
+    broker.enqueue(database, [Request("a:b", batch="b"), Request("a:b", batch="b"), Request("a:b")])
+    broker.cancel(database, [1, 2], reason="test")
+    age(path, 40)
+    rule = Rule(older_than=30 * DAY)
+    assert prune(database, rule) == (0, 0, 0, 0)
+    with database.transaction():
+        batches.count(database)
+    assert rows(path, "SELECT total, failed, status FROM batches") == [(2, 2, "failed")]
+    rows(path, f"UPDATE jr_batch SET finished_at = finished_at - {40 * DAY}")
+    assert prune(database, rule, rehearse=True).jobs == 2
+    assert prune(database, rule) == (2, 0, 0, 1)
+    assert rows(path, "SELECT count(*) FROM jr_batch") == [(0,)]

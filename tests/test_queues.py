@@ -11,6 +11,8 @@ from jobrunner.database import Database
 from jobrunner.models import Exit, Outcome, Request, RunnerId
 from jobrunner.orchestrator import Ended
 from jobrunner.policy import Policy
+from jobrunner.times import Clocks
+from jobrunner.wall_clock import WallClock
 from tests import tasks
 from tests.cli_helpers import Cli
 from tests.conftest import StartRunner
@@ -93,6 +95,33 @@ def test_no_more_begin_in_any_period_than_the_rate_says(database: Database, wall
     assert all(later - earlier >= 1000 for earlier, later in zip(began, began[5:], strict=False))
     assert began[-1] - began[0] <= 1100 * len(began) // 5, "and not many fewer"
     assert rows(path, "SELECT count(*) <= 8 FROM jr_start") == [(1,)]
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+@pytest.mark.parametrize("restarted", [False, True], ids=["", "while the machine restarted"])
+def test_a_rate_holds_and_is_reached_whoever_sets_the_clock(
+    database: Database, wall: Wall, path: Path, hours: int, restarted: bool
+) -> None:
+    moved = 0
+    with times.clocks(Clocks(lambda: wall.now + moved, lambda: wall.now)):
+        clock = WallClock(database)
+        with database.transaction():
+            clock.heed()
+        clock.written()
+        fill(database, "mail", 20)
+        queues.limit(database, "mail", concurrency=None, rate="5/min")
+        assert len(take(database, 9).claimed) == 5
+        moved = 3_600_000 * hours
+        if restarted:
+            rows(path, "UPDATE jr_clock SET boot_id = 'before'")
+        with database.transaction():
+            assert clock.heed()
+        if restarted and hours > 0:  # that much may have passed, for all that is known
+            return
+        wall.now += 59_000
+        assert take(database, 9).claimed == []
+        wall.now += 1001
+        assert len(take(database, 9).claimed) == 5
 
 
 def test_a_pause_ends_by_itself_or_by_hand(database: Database, wall: Wall) -> None:

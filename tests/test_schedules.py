@@ -251,6 +251,37 @@ def test_a_paused_one_does_not_fire_and_makes_up_for_nothing(database: Database,
     assert fire(database).jobs > 0
 
 
+def test_an_instant_at_the_end_of_a_pause_comes(database: Database, path: Path, wall: Wall) -> None:
+    daily = plan(cron("0 15 * * *", tz="UTC"))
+    schedules.put(database, daily, "command")
+    schedules.pause(database, "s", until=NOON + 3 * HOUR)
+    assert schedules.upcoming(schedules.schedule(database, "s"), 1) == [NOON + 3 * HOUR]
+    schedules.put(database, plan(cron("0 15,16 * * *", tz="UTC")), "command")
+    assert schedules.schedule(database, "s").next_at == NOON + 3 * HOUR
+    wall.now += 3 * HOUR
+    assert fire(database).jobs == 1
+
+
+def test_a_pause_does_not_bring_back_what_the_code_does_not_declare_any_more(database: Database, wall: Wall) -> None:
+    schedules.declare(database, [plan(every("1m"))], ["a"])
+    schedules.declare(database, [], ["a"])
+    schedules.pause(database, "s", until=wall.now + 1)
+    wall.now += HOUR
+    assert fire(database).jobs == 0
+    assert schedules.schedule(database, "s").next_at is None
+
+
+def test_what_is_in_time_comes_whatever_the_greatest_age(database: Database, path: Path, wall: Wall) -> None:
+    schedules.put(database, plan(every("1m"), overlap="allow", missed="all:10s"), "command")
+    wall.now += 90_000
+    assert fire(database).jobs == 1
+    wall.now += 150_000
+    fire(database)
+    found = rows(path, FIRES, "s")
+    assert [one[0] for one in found] == [NOON + 60_000 * minute for minute in (1, 3, 4)], "each is told of"
+    assert [(one[1] is None, one[3]) for one in found] == [(False, 0), (True, 1), (False, 0)]
+
+
 def test_a_change_keeps_the_next_instant_unless_the_times_change(database: Database, wall: Wall) -> None:
     schedules.put(database, plan(cron("0 3 * * *", tz="UTC")), "command")
     before = schedules.schedule(database, "s").next_at
@@ -313,6 +344,25 @@ def test_two_runners_fire_each_second_once(app: App, runner: StartRunner, path: 
     found = rows(path, "SELECT invocation, at - instant FROM jr_fire")
     assert len({one for one, _ in found}) == len(found), "each instant has a job of its own"
     assert rows(path, "SELECT max(n) FROM (SELECT count(*) AS n FROM jr_fire GROUP BY instant)") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "change", ["zone = 'Mars/Olympus'", "spec = '70 * * * *'", "spec = 'every soon'", "args = '5'"]
+)
+def test_a_schedule_that_cannot_be_read_keeps_nobody_from_work_and_is_told_of(
+    app: App, runner: StartRunner, folder: Path, path: Path, change: str
+) -> None:
+    for name in ("bad", "pulse"):
+        app.schedules.add(plan_of(name, cron("* * * * * *", tz="UTC"), Request("tests.tasks:square", args='{"n": 3}')))
+    rows(path, f"UPDATE jr_schedule SET {change} WHERE name = 'bad'")
+    running = runner(jobs=1)
+    until(lambda: rows(path, "SELECT count(*) > 1 FROM jobs WHERE schedule = 'pulse' AND status = 'success'")[0][0])
+    assert running.stderr.count("schedule bad does not fire here, since it cannot be read") == 1
+    assert rows(path, "SELECT count(*) FROM fires WHERE schedule = 'bad'") == [(0,)]
+    cli = Cli(folder)
+    if "args" not in change:
+        assert "unreadable" in cli.ok("schedule", "list").splitlines()[0]
+        assert "the schedule bad does not fire" in cli("doctor").stdout
 
 
 def test_a_runner_without_schedules_fires_none(app: App, runner: StartRunner, path: Path) -> None:

@@ -1,7 +1,7 @@
 """When schedules fire: cron in a time zone on the days when the clocks change, and intervals."""
 
 from datetime import UTC, datetime, timedelta
-from itertools import islice, pairwise
+from itertools import islice, pairwise, takewhile
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -52,6 +52,22 @@ DAYS = {
     ],
     ("*/20 * * * * *", "Europe/Berlin", "2026-03-29T01:59:39+01:00"): ["03-29 01:59:40 +0100", "03-29 03:00:00 +0200"],
     ("0 * * * *", "Pacific/Apia", "2011-12-29T23:00-10:00"): ["12-31 00:00:00 +1400", "12-31 01:00:00 +1400"],
+    # Also by half an hour, and at midnight, and where the day comes once a year.
+    ("*/15 */3 * * *", "Australia/Lord_Howe", "2026-10-04T01:00+10:30"): [
+        "10-04 03:00:00 +1100",
+        "10-04 03:15:00 +1100",
+    ],
+    ("23 */5 * * 7", "Australia/Lord_Howe", "2026-04-05T00:30+11:00"): ["04-05 05:23:00 +1030"],
+    ("49 * * * *", "Australia/Lord_Howe", "2026-04-05T01:00+11:00"): ["04-05 01:49:00 +1100", "04-05 01:49:00 +1030"],
+    ("*/30 1 * * *", "America/Havana", "2026-03-07T12:00-05:00"): ["03-08 01:00:00 -0400", "03-08 01:30:00 -0400"],
+    ("*/30 0 * * *", "America/Havana", "2026-03-07T12:00-05:00"): ["03-09 00:00:00 -0400"],
+    ("*/30 2 25 10 *", "Europe/Berlin", "2026-01-01T00:00+01:00"): [
+        "10-25 02:00:00 +0200",
+        "10-25 02:30:00 +0200",
+        "10-25 02:00:00 +0100",
+        "10-25 02:30:00 +0100",
+        "10-25 02:00:00 +0200",
+    ],
     # Weekdays and days of the month, as cron has them.
     ("0 9 * * MON-FRI", "UTC", "2026-11-27T10:00+00:00"): ["11-30 09:00:00 +0000"],
     ("0 0 L * *", "UTC", "2026-02-01T00:00+00:00"): ["02-28 00:00:00 +0000", "03-31 00:00:00 +0000"],
@@ -74,6 +90,38 @@ def test_from_whatever_moment_one_asks_the_same_instants_come(spec: str, zone: s
     for number in range(0, len(year) - 1, 7):
         assert next(timing.after(year[number], 0)) == year[number + 1]
         assert next(timing.after(year[number + 1] - 1, 0)) == year[number + 1]
+
+
+CHANGES = {
+    "Europe/Berlin": ("2026-03-29T01:00", "2026-10-25T01:00"),
+    "Australia/Lord_Howe": ("2026-04-04T15:00", "2026-10-03T15:30"),
+    "America/Havana": ("2026-03-08T05:00", "2026-11-01T05:00"),
+    "Antarctica/Troll": ("2026-03-29T01:00", "2026-10-25T01:00"),
+    "Pacific/Apia": ("2011-12-30T10:00",),
+    "Asia/Tehran": ("2022-03-21T20:30",),
+}
+
+
+@pytest.mark.parametrize("zone", CHANGES)
+@pytest.mark.parametrize("spec", ["*/7 * * * *", "13 * * * *", "*/20 */3 * * *", "* 1 * * *", "*/5 0,2 * * 0"])
+def test_with_a_wildcard_it_comes_whenever_the_wall_shows_it(spec: str, zone: str) -> None:
+    wall, (minutes, hours, *_, days) = ZoneInfo(zone), spec.split()
+    for change in CHANGES[zone]:
+        begin = at(f"{change}+00:00") - DAY
+        expected = [
+            moment
+            for moment in range(begin, begin + 2 * DAY, 60_000)
+            for shown in [datetime.fromtimestamp(moment / 1000, UTC).astimezone(wall)]
+            if _fits(minutes, shown.minute) and _fits(hours, shown.hour) and (days == "*" or shown.isoweekday() == 7)
+        ]
+        found = list(takewhile((begin + 2 * DAY).__gt__, cron(spec, tz=zone).after(begin - 1, 0)))
+        assert found == expected, change
+
+
+def _fits(field: str, number: int) -> bool:
+    if field.startswith("*"):
+        return number % int(field.partition("/")[2] or 1) == 0
+    return str(number) in field.split(",")
 
 
 def test_a_fixed_time_comes_each_day_of_the_year_once() -> None:

@@ -1,16 +1,24 @@
 """Tasks that a runner's code does not have: at a deploy, an old runner meets new jobs. They stay, and are told of."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from jobrunner import App, Status
+from jobrunner import App, Status, broker, orchestrator, times, unknown_tasks
+from jobrunner.database import Database
+from jobrunner.models import Claimed, Exit, Failure, Outcome, Request, RunnerId
+from jobrunner.orchestrator import Ended
+from jobrunner.policy import Policy, Retry
+from jobrunner.times import Clocks
+from jobrunner.wall_clock import WallClock
 from tests.cli_helpers import Cli
 from tests.conftest import StartRunner
 from tests.helpers.files import rows
 from tests.helpers.processes import RunnerProcess
 from tests.helpers.runners import RUNNERS, slots
 from tests.helpers.waiting import until
+from tests.helpers.wall import NOON, Wall
 
 NEW = """
 from jobrunner import App
@@ -91,7 +99,167 @@ def test_it_is_tried_later_and_later(app: App, runner: StartRunner, path: Path) 
     for _ in range(3):
         until(lambda: rows(path, "SELECT status FROM jr_invocation") == [("scheduled",)])
         waits.append(rows(path, "SELECT run_at - changed_at FROM jr_invocation")[0][0])
-        rows(path, "UPDATE jr_invocation SET run_at = 1 WHERE status = 'scheduled'")
+        rows(path, "UPDATE jr_unknown SET next_at = 1")
         until(lambda: job.details.claim > len(waits))
     assert waits == [5000, 10_000, 20_000]
     assert running.is_running
+
+
+# One is tried for all ------------------------------------------------------------------------------------------------
+
+ME = RunnerId(1)
+
+
+@pytest.fixture
+def wall() -> Iterator[Wall]:
+    wall = Wall()
+    with times.clocks(wall.clocks()):
+        yield wall
+
+
+def claim(database: Database, queues: tuple[str, ...] = ()) -> list[Claimed]:
+    """What the clock lets in is claimed."""
+    with database.transaction():
+        while broker.promote_and_expire(database):
+            pass
+        return broker.claim(database, ME, queues, 100_000)
+
+
+def put_off(database: Database, claimed: list[Claimed]) -> None:
+    """The runner's code has none of these tasks."""
+    for one in claimed:
+        orchestrator.record(database, Ended(one, Policy(), orchestrator.unknown("no such"), Exit(1, 0), "unknown"), ME)
+
+
+def succeed(database: Database, claimed: list[Claimed]) -> None:
+    orchestrator.record_all(database, [Ended(one, Policy(), Outcome(), Exit(1, 0)) for one in claimed], ME)
+
+
+def test_while_nobody_knows_a_task_one_of_its_jobs_is_tried_at_a_time(database: Database, wall: Wall) -> None:
+    broker.enqueue(database, [Request("a:b")] * 1000)
+    put_off(database, claim(database))
+    tried = []
+    for wait in (5, 10, 20, 40, 80, 160, 320, 600, 600):
+        wall.now += 1000 * wait - 1
+        assert claim(database) == []
+        wall.now += 1
+        probe = claim(database)
+        tried.append([one.id for one in probe])
+        put_off(database, probe)
+    assert tried == [[1]] * 9
+
+
+def test_when_one_turns_out_to_be_known_all_go(database: Database, wall: Wall) -> None:
+    broker.enqueue(database, [Request("a:b")] * (2 * unknown_tasks.JOBS_AT_ONCE) + [Request("c:d")])
+    put_off(database, claim(database))
+    wall.now += unknown_tasks.FIRST_MS
+    first, other = claim(database)
+    assert (first.task, other.task) == ("a:b", "c:d")
+    succeed(database, [first])
+    put_off(database, [other])
+    wall.now += unknown_tasks.SOON_MS
+    with database.transaction():
+        assert broker.promote_and_expire(database) == unknown_tasks.JOBS_AT_ONCE, "not all in one transaction"
+        assert broker.next_due(database) == wall.now, "and it goes on at once"
+    rest = claim(database)
+    assert len(rest) == 2 * unknown_tasks.JOBS_AT_ONCE - 1
+    assert {one.attempt for one in rest} == {1}
+    assert database.query("unknown_tasks")[0][:2] == ("c:d", 1)
+
+
+def test_one_that_runs_for_long_is_known(database: Database, wall: Wall) -> None:
+    broker.enqueue(database, [Request("a:b")] * 3)
+    put_off(database, claim(database))
+    wall.now += unknown_tasks.FIRST_MS
+    assert len(claim(database)) == 1
+    claimed: list[Claimed] = []
+    while not claimed:
+        wall.now = broker.next_due(database) or 0
+        claimed = claim(database)
+    assert len(claimed) == 2
+    assert wall.now < NOON + 60_000
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "retry", "another queue"])
+def test_where_the_one_that_is_tried_tells_nothing_the_others_do_not_wait_for_it(
+    database: Database, path: Path, wall: Wall, ends: str
+) -> None:
+    requests = [Request("a:b", queue="x" if ends == "another queue" else "y"), *[Request("a:b", queue="y")] * 2]
+    broker.enqueue(database, requests)
+    put_off(database, claim(database))
+    wall.now += unknown_tasks.FIRST_MS
+    if ends == "another queue":  # which nobody does any more
+        assert [one.id for one in claim(database, ("y",))] == [2]
+        return
+    (first,) = claim(database)
+    if ends == "cancelled":
+        put_off(database, [first])
+        broker.cancel(database, [first.id], reason="test")
+        wall.now += 2 * unknown_tasks.FIRST_MS
+        assert [one.id for one in claim(database)] == [2]
+    else:
+        retry = Policy(retry=Retry(attempts=3, base="1h"))
+        orchestrator.record(database, Ended(first, retry, Outcome(failure=Failure("E", "e")), Exit(1, 0)), ME)
+        wall.now += unknown_tasks.SOON_MS
+        assert [one.id for one in claim(database)] == [2, 3], "it was found, and failed"
+
+
+def test_a_runner_that_starts_tries_one_of_each_task(database: Database, path: Path, wall: Wall) -> None:
+    broker.enqueue(database, [Request(f"a:{n}") for n in range(2 * unknown_tasks.TASKS_AT_ONCE + 1)] * 2)
+    put_off(database, claim(database))
+    wall.now += 1
+    unknown_tasks.try_now(database)
+    assert len(claim(database)) == 2 * unknown_tasks.TASKS_AT_ONCE + 1
+
+
+def test_it_expires_like_any_that_was_never_begun(database: Database, path: Path, wall: Wall) -> None:
+    broker.enqueue(database, [Request("a:b", expires_at=NOON + 60_000)] * 4)
+    unknown, returned, interrupted, retried = claim(database)
+    put_off(database, [unknown])
+    for one, stopped, exit in ((returned, "returned", None), (interrupted, "shutdown", Exit(1, 0))):
+        orchestrator.record(database, Ended(one, Policy(), None, exit, stopped), ME)  # type: ignore[arg-type]
+    retry = Policy(retry=Retry(attempts=3, base="1s"))
+    orchestrator.record(database, Ended(retried, retry, Outcome(failure=Failure("E", "e")), Exit(1, 0)), ME)
+    wall.now += 10_000
+    put_off(database, [one for one in claim(database) if one.id != interrupted.id])
+    wall.now += 50_000
+    claim(database)
+    expired = rows(path, "SELECT id FROM jr_invocation WHERE status = 'expired' ORDER BY id")
+    assert expired == [(unknown.id,), (returned.id,)], "what has begun once is to be ended"
+
+
+def test_a_drain_does_not_wait_for_one_that_had_failed_before(database: Database, wall: Wall) -> None:
+    broker.enqueue(database, [Request("a:b")])
+    retry = Policy(retry=Retry(attempts=3, base="1s", jitter=0))
+    orchestrator.record(database, Ended(claim(database)[0], retry, Outcome(failure=Failure("E", "e")), Exit(1, 0)), ME)
+    assert not broker.is_drained(database, [])
+    wall.now += 1000
+    put_off(database, claim(database))
+    assert broker.is_drained(database, [])
+
+
+def test_only_what_was_tried_in_vain_makes_it_later(database: Database, path: Path, wall: Wall) -> None:
+    broker.enqueue(database, [Request("a:b")])
+    for _ in range(6):
+        orchestrator.record(database, Ended(claim(database)[0], Policy(), None, None, "returned"), ME)
+    put_off(database, claim(database))
+    assert rows(path, "SELECT run_at - changed_at FROM jr_invocation") == [(unknown_tasks.FIRST_MS,)]
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_it_is_tried_when_it_was_to_be_tried_whoever_sets_the_clock(database: Database, wall: Wall, hours: int) -> None:
+    moved = 0
+    with times.clocks(Clocks(lambda: wall.now + moved, lambda: wall.now)):
+        clock = WallClock(database)
+        with database.transaction():
+            clock.heed()
+        clock.written()
+        broker.enqueue(database, [Request("a:b")])
+        put_off(database, claim(database))
+        moved = 3_600_000 * hours
+        with database.transaction():
+            assert clock.heed()
+        wall.now += unknown_tasks.FIRST_MS - 1
+        assert claim(database) == []
+        wall.now += 1
+        assert len(claim(database)) == 1

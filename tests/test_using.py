@@ -177,6 +177,29 @@ def test_no_second_library_opens_the_file(app: App, ready: Path) -> None:
     assert app.enqueue("a:b").id == 2
 
 
+@pytest.mark.parametrize("library", ["sqlite3", "apsw"])
+def test_it_does_not_matter_how_the_caller_has_its_rows(app: App, ready: Path, library: str) -> None:
+    connection: Any = sqlite3.connect(ready) if library == "sqlite3" else apsw.Connection(str(ready))
+    name = "row_factory" if library == "sqlite3" else "row_trace"
+    setattr(
+        connection,
+        name,
+        lambda cursor, row: {one[0]: value for one, value in zip(cursor.description, row, strict=True)},
+    )
+    with closing(connection), connection, app.using(connection):
+        first = app.enqueue("a:b", {"n": 1})
+        assert app.enqueue("a:b", after=first).details.reason == f"waits for job {first.id}"
+        assert connection.execute("SELECT count(*) AS n FROM jr_invocation").fetchone() == {"n": 2}
+    assert app.counts()[Status.PENDING] == 1
+
+
+def test_texts_that_come_as_bytes_are_refused_in_a_sentence(app: App, ready: Path) -> None:
+    with closing(sqlite3.connect(ready)) as connection:
+        connection.text_factory = bytes
+        with pytest.raises(UsageError, match="text_factory"), app.using(connection):
+            pass
+
+
 def test_each_thread_and_task_has_its_own(app: App, ready: Path) -> None:
     seen: list[bool] = []
 

@@ -14,6 +14,7 @@ from jobrunner.cli import printing, session
 from jobrunner.cli.session import Session
 from jobrunner.database import Database
 from jobrunner.errors import UsageError
+from jobrunner.text import visible
 from jobrunner.times import duration_ms, iso, words
 
 _HEADS = ("name", "total", "done", "failed", "status", "created", "finished")
@@ -111,7 +112,10 @@ def _list(called: Session) -> None:
 
 
 def _show(called: Session, database: Database, name: str) -> None:
-    _print(called, batches.find(database, name))
+    found = batches.find(database, name)
+    _print(called, found)
+    if found.remark is not None:
+        called.notice(visible(found.remark))
 
 
 def _cancel(called: Session, database: Database, name: str) -> None:

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from jobrunner import dependencies, queues, state_backend
+from jobrunner import dependencies, queues, state_backend, unknown_tasks
 from jobrunner.cli.family import family_tree
 from jobrunner.cli.job_facts import command_line, hidden
 from jobrunner.cli.runner_facts import no_answer, stalled_at_once
@@ -110,7 +110,11 @@ def _retries(retry: Retry) -> str:
 
 def _why_not_done(client: DirectClient, job: Job, moments: _Moments) -> str | None:
     if job.status is Status.SCHEDULED and job.run_at is not None:
-        return f"until {moments.tell(job.run_at)}"
+        is_unknown = (job.reason or "").startswith(unknown_tasks.WHY)
+        until = (
+            "a runner knows its task; `jobrunner retry` has it tried now" if is_unknown else moments.tell(job.run_at)
+        )
+        return f"until {until}"
     if job.status is Status.BLOCKED:
         is_held = job.reason in (None, "held")
         return f"held; `jobrunner retry {job.id}` lets it go" if is_held else visible(str(job.reason))

@@ -33,7 +33,9 @@ def prune(
     jobrunner prune --keep-last 1000 --status success
     jobrunner run --keep 30d          the same all the time, by the runner, when it has nothing to do
 
-    What is not finished, or awaited, stays, and so does the newest job. The file keeps its size: new jobs fill it.
+    What is not finished, or awaited, stays, and so does the newest job. With --older-than, what became of the instants
+    of schedules is forgotten by the same age, if it is a day old, and so are batches without members. The file keeps
+    its size: new jobs fill it.
     """
     called = session.of(context)
     last = whole("--keep-last", keep_last)
@@ -45,7 +47,7 @@ def prune(
     with called.client() as client:
         gone = pruning.prune(client.database, Rule(age, _statuses(status), last), rehearse=dry_run)
     if called.json:
-        printing.write_json({"jobs": gone.jobs, "runners": gone.runners, "dry_run": dry_run})
+        printing.write_json({**gone._asdict(), "dry_run": dry_run})
     else:
         printing.write_tabs([gone.jobs])
 

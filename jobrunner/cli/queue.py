@@ -22,7 +22,12 @@ def queue(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME", hidden=True)] = None,
     until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="pause: and resume then.")] = None,
     concurrency: Annotated[
-        str | None, typer.Option("--concurrency", metavar="N", help="limit: so many jobs at a time, over all runners.")
+        str | None,
+        typer.Option(
+            "--concurrency",
+            metavar="N",
+            help="limit: so many jobs at a time, over all runners.",
+        ),
     ] = None,
     rate: Annotated[
         str | None,
@@ -37,6 +42,8 @@ def queue(
     jobrunner queue resume mail
     jobrunner queue limit mail --concurrency 4 --rate 100/min
     jobrunner queue limit mail                      without limits again
+
+    A job that waits for results of others takes no place, and goes on when it has them, also where the queue is full.
     """
     called, said = session.of(context), names or []
     if action == "list" and not said:

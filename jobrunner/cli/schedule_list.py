@@ -6,6 +6,7 @@ from jobrunner import schedules
 from jobrunner.arrangements import Schedule
 from jobrunner.cli import printing
 from jobrunner.cli.session import Session
+from jobrunner.errors import UsageError
 from jobrunner.times import iso, now_ms, words
 from jobrunner.timing import zone_of
 
@@ -51,7 +52,11 @@ def moment(instant: int | None, zone: str) -> str:
 
 
 def _local(instant: int, zone: str) -> datetime:
-    return datetime.fromtimestamp(instant // 1000, UTC).astimezone(zone_of(zone))
+    moment = datetime.fromtimestamp(instant // 1000, UTC)
+    try:
+        return moment.astimezone(zone_of(zone))
+    except UsageError:  # of another machine: the list is to show it all the same
+        return moment
 
 
 def _change(before: int, after: int, zone: str) -> str | None:
@@ -65,11 +70,21 @@ def _change(before: int, after: int, zone: str) -> str | None:
 def _state(one: Schedule) -> str:
     if one.vanished_at is not None:
         return "vanished"
+    if not _can_be_read(one):
+        return "unreadable"
     if one.paused:
         return "paused"
     if one.paused_until is not None and one.paused_until > now_ms():
         return f"paused until {moment(one.paused_until, one.plan.zone)}"
     return "ended" if one.next_at is None else "on"
+
+
+def _can_be_read(one: Schedule) -> bool:
+    try:
+        schedules.upcoming(one, 1)
+    except UsageError:
+        return False
+    return True
 
 
 def _row(one: Schedule) -> list[object]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from jobrunner import orchestrator, ownership
+from jobrunner import ownership, unknown_tasks
 from jobrunner.cache import Cache, SharedCache
 from jobrunner.commit_watch import CommitWatch
 from jobrunner.database import Database
@@ -89,7 +89,7 @@ class BaseRunner(Placing):
             database, locks, self.conf, Introduction(self.mode, self.max_parallel_slots, self.token)
         )
         self._declared.write(database)
-        orchestrator.try_unknown_again(database)
+        unknown_tasks.try_now(database)
         # A loop that waits long for the write lock would miss its deadlines: it tries again at the next turn.
         database.patience.seconds = LOCK_SECONDS
         self._intake = Intake(database, self._registration.id, self.conf)

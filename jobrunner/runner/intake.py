@@ -9,6 +9,9 @@ from jobrunner.models import Claimed, RunnerId
 from jobrunner.runner.settings import RunSettings
 from jobrunner.times import iso, now_ms
 
+UNREADABLE_SECONDS = 60.0
+"""When a schedule that could not be read is looked at again: it may be mended, or the time zones of the machine."""
+
 log = logging.getLogger("jobrunner.runner")
 
 
@@ -22,7 +25,9 @@ class Intake:
         self._left = settings.max_jobs
         self._may_be_pending = True
         self._fires = settings.schedules
-        self._due_at = broker.next_due(database, schedules=self._fires)
+        self._unreadable: set[str] = set()
+        self._read_again_at: float | None = None
+        self._due_at = self._next_due()
         self._not_before = 0.0
         self._let_in_at: int | None = None
         self.ended_some = False
@@ -31,7 +36,7 @@ class Intake:
     def look_again(self) -> None:
         """Somebody, or we, changed something."""
         self._may_be_pending = True
-        self._due_at = broker.next_due(self._database, schedules=self._fires)
+        self._due_at = self._next_due()
 
     def postpone(self, seconds: float) -> None:
         """Claim nothing for a while: what was claimed could not be started."""
@@ -87,6 +92,7 @@ class Intake:
         """When the clock alone gives us something to do, on the monotonic clock."""
         now = time.monotonic()
         moments = [self._not_before] if self._not_before > now else []
+        moments += [] if self._read_again_at is None else [self._read_again_at]
         if self._due_at is not None:
             moments.append(now + (self._due_at - now_ms()) / 1000)
         if self._let_in_at is not None and not self._is_let_in():
@@ -94,7 +100,11 @@ class Intake:
         return min(moments, default=None)
 
     def _fire(self) -> bool:
-        fired = schedules.fire_due(self._database)
+        fired = schedules.fire_due(self._database, self._unreadable)
+        for name, why in fired.unreadable.items():
+            log.error("schedule %s does not fire here, since it cannot be read: %s", name, why)
+            self._unreadable.add(name)
+            self._read_again_at = time.monotonic() + UNREADABLE_SECONDS
         for one in fired.skipped:
             more = f" and {one.more} before it" if one.more else ""
             log.warning("schedule %s: %s%s is left out: %s", one.schedule, iso(one.instant), more, one.reason)
@@ -104,5 +114,11 @@ class Intake:
         """Whether a queue that had a pause, or had begun too many, may be served again."""
         return self._let_in_at is not None and now_ms() >= self._let_in_at
 
+    def _next_due(self) -> int | None:
+        return broker.next_due(self._database, schedules=self._fires, without=self._unreadable)
+
     def _is_due(self) -> bool:
+        if self._read_again_at is not None and time.monotonic() >= self._read_again_at:
+            self._unreadable, self._read_again_at = set(), None
+            self._due_at = self._next_due()
         return self._due_at is not None and now_ms() >= self._due_at

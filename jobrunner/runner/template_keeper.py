@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from jobrunner import location, orchestrator, ownership
+from jobrunner import location, ownership, unknown_tasks
 from jobrunner.errors import ChannelClosed, JobRunnerError, UsageError
 from jobrunner.runner.base_runner import BaseRunner
 from jobrunner.runner.declared import Declared
@@ -108,7 +108,7 @@ class TemplateKeeper(BaseRunner):
         except UsageError as error:
             self._renewal.refuse(str(error))
             return
-        orchestrator.try_unknown_again(self.database)
+        unknown_tasks.try_now(self.database)
         self._intake.look_again()
         log.info("the new code is taken: %d jobs finish with the old", len(self._attempts))
         self._templates.take_over()

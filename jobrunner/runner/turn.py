@@ -1,5 +1,6 @@
 """A turn's one transaction: all that came in, all that became due, all that can be claimed."""
 
+import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from jobrunner.runner.running import Running
 from jobrunner.runner.settings import RunSettings
 from jobrunner.runner.waiting import Changes, WaitingRoom
 from jobrunner.wall_clock import WallClock
+
+log = logging.getLogger("jobrunner.runner")
 
 
 class Done(NamedTuple):
@@ -94,6 +97,8 @@ class Turn:
             self._waiting.look_again()
         settled, counted = dependencies.settle(self._database), batches.count(self._database)
         self._more_to_settle = settled.more or counted.more
+        for what in counted.left_out:
+            log.error("%s", what)
         if settled.released or settled.cancelled or counted.completed:
             self._intake.look_again()
             self._waiting.look_again()

@@ -87,6 +87,8 @@ class Taken(NamedTuple):
     more: bool = False
     next_at: int | None = None
     """When the clock alone lets more in, by the rate or the pause of a queue."""
+    rated: bool = False
+    """Whether it came upon jobs whose key has a rate: what is due next may have changed."""
 
 
 def claim(database: Database, runner: RunnerId, queues: Sequence[str], limit: int) -> list[Claimed]:
@@ -107,7 +109,13 @@ def take(
         now = _take(database, runner, share.queues, most, awaited_only=awaited_only)
         if share.most is not None and now.claimed:
             began(database, Counter(one.queue for one in now.claimed))
-        taken = Taken(taken.claimed + now.claimed, taken.dropped + now.dropped, taken.more or now.more, found.next_at)
+        taken = Taken(
+            taken.claimed + now.claimed,
+            taken.dropped + now.dropped,
+            taken.more or now.more,
+            found.next_at,
+            taken.rated or now.rated,
+        )
     best_first = sorted(taken.claimed, key=lambda one: (-one.waiters, -one.priority, one.id))
     return taken._replace(claimed=best_first)
 
@@ -115,22 +123,32 @@ def take(
 def _take(database: Database, runner: RunnerId, names: Sequence[str], limit: int, *, awaited_only: bool) -> Taken:
     claimed: list[Claimed] = []
     dropped = parked = 0
+    let_in = is_rated = False
+    over: list[int] = []
     while names and len(claimed) < limit and parked < DUE_AT_ONCE:
+        now = now_ms()
         rows = database.query(
             "claim",
             runner=runner,
             queues=json.dumps(names),
             limit=limit - len(claimed),
             least_waiters=int(awaited_only),
-            now=now_ms(),
+            now=now,
         )
-        claimed += [Claimed(*row) for status, *row in rows if status == Status.RUNNING]
+        rated = [row for row in rows if row[1] is not None]
+        if rated:
+            is_rated = True
+            let_in |= limits.began(database, [row[2] for row in rated if row[0] == Status.RUNNING], now)
+            over += [row[2] for row in rated if row[0] == Status.BLOCKED]
+        claimed += [Claimed(*row) for status, _, *row in rows if status == Status.RUNNING]
         dropped += sum(row[0] == Status.CANCELLED for row in rows)
         now_parked = sum(row[0] != Status.RUNNING for row in rows)
         if now_parked == 0:
             break  # nobody was moved out of the way of others
         parked += now_parked
-    return Taken(claimed, dropped, more=parked >= DUE_AT_ONCE)
+    if over:
+        limits.blocked(database, over)
+    return Taken(claimed, dropped, more=parked >= DUE_AT_ONCE or let_in, rated=is_rated)
 
 
 def argument(database: Database, invocation_id: InvocationId) -> str:
@@ -151,6 +169,7 @@ def promote_and_expire(database: Database) -> int:
     """Do what the clock demands: expired ones first, so that none of them is promoted; tells how many."""
     expired = database.query("expire_due", now=now_ms(), limit=DUE_AT_ONCE)
     limits.let_in(database, (row[1] for row in expired))
+    limits.let_in_due(database)
     promoted = database.query("promote_due", now=now_ms(), limit=DUE_AT_ONCE)
     if waiting := [row[0] for row in promoted if row[1] == _WAITS]:
         database.query("hold_back", ids=json.dumps(waiting), now=now_ms())

@@ -50,6 +50,9 @@ class Request(NamedTuple):
     """JSON text of a list of `After`: what must end before it begins."""
     batch: str | None = None
     """The name of the batch that it joins: the unfinished one, or a new one."""
+    limit_rate: int | None = None
+    limit_period: int | None = None
+    """So many of its limit_key may begin in any so many milliseconds."""
 
 
 class Enqueued(NamedTuple):

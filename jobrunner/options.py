@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from jobrunner.errors import UsageError
 from jobrunner.models import After, DependencyKind, IfExists, Json, Kind, OverLimit, Request
 from jobrunner.policy import OnCrash, Policy, Retry
-from jobrunner.times import Duration, duration_ms, instant_ms, now_ms
+from jobrunner.times import Duration, duration_ms, instant_ms, now_ms, read_rate
 
 joining: ContextVar[str | None] = ContextVar("jobrunner_batch", default=None)
 """The batch that what is enqueued here joins, where it says nothing else."""
@@ -37,6 +37,7 @@ class OptionWords(TypedDict, total=False):
     hold: bool
     concurrency: int | None
     concurrency_key: str | None
+    rate: str | None
     over_limit: OverLimit
     after: Jobs
     after_any: Jobs
@@ -53,10 +54,11 @@ class Options:
     an argument; with `if_exists="once"` one that has finished keeps it, too, until it is pruned. At most `concurrency`
     jobs of a task are started at a time, or of those whose `concurrency_key`
     is the same: `"{account}"` counts by an argument, `"{*}"` by all of them, and a key without a `{` is shared
-    with other tasks. What is over the limit is blocked until there is room, or, with `over_limit="drop"`,
-    cancelled. It begins when all of `after` have succeeded, all of `after_any` have ended, and all of `after_failure`
-    have failed, were cancelled or expired; where one of them ends otherwise, it is cancelled itself. `retry` is a
-    number of attempts or a `Retry`. `batch` is the name of the batch that it joins. `timeout` bounds each attempt.
+    with other tasks. Of the same jobs, `rate` says how many may begin in any period, as in `"50/s"`. What is over a
+    limit is blocked until there is room, or, with `over_limit="drop"`, cancelled. It begins when all of `after` have
+    succeeded, all of `after_any` have ended, and all of `after_failure` have failed, were cancelled or expired; where
+    one of them ends otherwise, it is cancelled itself. `retry` is a number of attempts or a `Retry`. `batch` is the
+    name of the batch that it joins. `timeout` bounds each attempt.
     """
 
     queue: str = "default"
@@ -75,6 +77,7 @@ class Options:
     hold: bool = False
     concurrency: int | None = None
     concurrency_key: str | None = None
+    rate: str | None = None
     over_limit: OverLimit = "block"
     after: Jobs = ()
     after_any: Jobs = ()
@@ -94,8 +97,10 @@ class Options:
             raise UsageError(f"if_exists is 'skip', 'replace', 'error' or 'once', not {self.if_exists!r}")
         if self.concurrency is not None and self.concurrency < 1:
             raise UsageError(f"concurrency is at least 1, not {self.concurrency}")
-        if self.concurrency_key is not None and self.concurrency is None:
-            raise UsageError("a concurrency_key needs concurrency=N: how many of it may run at a time")
+        if self.concurrency_key is not None and self.concurrency is None and self.rate is None:
+            raise UsageError('a concurrency_key needs concurrency=N, how many of it may run at a time, or rate="N/s"')
+        if self.rate is not None:
+            read_rate(self.rate)
         batch: object = self.batch
         if batch is not None and (not isinstance(batch, str) or not batch):
             raise UsageError(f"a batch has a name, not {batch!r}")
@@ -128,6 +133,8 @@ class Options:
     def request(self, task: str, args: str, named: Json, kind: Kind = "function") -> Request:
         """The request to enqueue: `args` as JSON text, `named` as the values for the unique key."""
         now = now_ms()
+        rate, period = (None, None) if self.rate is None else read_rate(self.rate)
+        is_limited = self.concurrency is not None or rate is not None
         return Request(
             task=task,
             kind=kind,
@@ -141,11 +148,13 @@ class Options:
             label=self.label,
             policy=self.policy().to_json(),
             hold=self.hold,
-            limit_key=None if self.concurrency is None else limit_key(task, self.concurrency_key, named),
+            limit_key=limit_key(task, self.concurrency_key, named) if is_limited else None,
             limit_size=self.concurrency,
             limit_drop=self.over_limit == "drop",
             after=self._after(),
             batch=self.batch,
+            limit_rate=rate,
+            limit_period=period,
         )
 
     def _after(self) -> str | None:

@@ -35,6 +35,8 @@ class WallClock:
         if abs(by) >= TOLERANCE_MS:
             self._database.query("clock_jumped", by=by)
             self._database.query("move_retries", by=by)
+            self._database.query("move_begun", by=by)
+            self._database.query("move_rates", by=by)
         return True
 
     def written(self) -> None:

@@ -135,6 +135,11 @@ def by_account(account: str, n: int, name: str | None = None) -> int:
     return n
 
 
+@app.task(concurrency=3, concurrency_key="{account}", rate="50/s")
+def at_a_rate(account: str) -> None:
+    keep_place(account)
+
+
 @app.task(concurrency=1, concurrency_key="{*}")
 def by_everything(account: str, n: int, name: str | None = None) -> None:
     keep_place(f"{account}-{n}", name)

@@ -89,6 +89,16 @@ def enqueue(
     after_failure: Annotated[
         list[str] | None, typer.Option("--after-failure", metavar="ID", help="Begin when it has failed; repeat.")
     ] = None,
+    concurrency: Annotated[
+        str | None, typer.Option("--concurrency", metavar="N", help="Of its key so many at a time, over all runners.")
+    ] = None,
+    rate: Annotated[
+        str | None, typer.Option("--rate", metavar="N/TIME", help="Of its key so many begin in any such time: 50/s.")
+    ] = None,
+    concurrency_key: Annotated[
+        str | None,
+        typer.Option("--concurrency-key", metavar="KEY", help="What these two count by; else the task itself."),
+    ] = None,
     hold: Annotated[bool, typer.Option("--hold", help="Not before `jobrunner retry ID` lets it go.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait, print result or output; exit 1 when it failed.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Say what would be queued; import functions.")] = False,
@@ -178,7 +188,7 @@ def _no_option(word: str) -> str:
 def _said(params: dict[str, Any]) -> dict[str, Json]:
     """The fields that were said, as a --jsonl line would say them."""
     said = {name: params["in_" if name == "in" else name] for name in fields.NAMES}
-    said |= {name: whole(f"--{name}", said[name]) for name in ("priority", "retries")}
+    said |= {name: whole(f"--{name}", said[name]) for name in ("priority", "retries", "concurrency")}
     said["env"] = dict(variable(word) for word in params["env"])
     said |= {name: _jobs(name, said[name]) for name in fields.AFTER}
     return {name: value for name, value in said.items() if value not in (None, False, {}, [])}

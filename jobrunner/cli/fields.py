@@ -27,6 +27,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "env": (dict,),
     "label": (str,),
     "hold": (bool,),
+    "concurrency": (int,),
+    "concurrency_key": (str,),
+    "rate": (str,),
     "batch": (str,),
     "after": (list, int),
     "after_any": (list, int),
@@ -71,8 +74,9 @@ def options(fields: Mapping[str, Json]) -> Options:
     return Options(**said)
 
 
+LIMITS = ("concurrency", "concurrency_key", "rate")
 AFTER = ("after", "after_any", "after_failure")
-_SAME = ("queue", "priority", "at", "if_exists", "timeout", "env", "label", "hold", "batch", *AFTER)
+_SAME = ("queue", "priority", "at", "if_exists", "timeout", "env", "label", "hold", "batch", *LIMITS, *AFTER)
 
 
 def _expires(said: str | float) -> Any:

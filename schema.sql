@@ -42,6 +42,7 @@ INSERT INTO jr_status_law(from_status, to_status) VALUES
     ('scheduled', 'pending'), ('scheduled', 'cancelled'), ('scheduled', 'expired'),
     ('blocked',   'pending'), ('blocked',   'cancelled'), ('blocked',   'expired'),
     ('pending',   'running'), ('pending',   'blocked'),   ('pending',   'cancelled'), ('pending', 'expired'),
+    ('pending',   'scheduled'), ('blocked', 'scheduled'), -- debounced: another with its key came
     ('running',   'success'), ('running',   'failed'),    ('running',   'paused'),    ('running', 'killed'),
     ('running',   'scheduled'), ('running', 'pending'),   ('running',   'cancelled'),
     ('paused',    'resumed'), ('paused',    'killed'),    ('paused',    'cancelled'), ('paused',  'failed'),

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from jobrunner import dependencies, limits
+from jobrunner import dependencies, keys, limits
 from jobrunner.database import Database
 from jobrunner.errors import InvocationNotFound, UniqueKeyTaken
 from jobrunner.models import Claimed, Enqueued, InvocationId, Request, RunnerId
@@ -38,6 +38,11 @@ def put(database: Database, requests: Iterable[Request]) -> list[Enqueued]:
 
 
 def _enqueue_keyed(database: Database, request: Request) -> Enqueued:
+    if request.if_exists == "debounce":
+        return _debounce(database, request)
+    if request.if_exists == "throttle":
+        earlier = keys.throttled(database, request)
+        return Enqueued(_insert(database, [request])[0], True) if earlier is None else Enqueued(earlier, False)
     asked = "key_used" if request.if_exists == "once" else "key_holder"
     holder = database.one(asked, key=request.unique_key) if request.unique_key is not None else None
     if holder is not None:
@@ -47,6 +52,18 @@ def _enqueue_keyed(database: Database, request: Request) -> Enqueued:
         if request.if_exists == "error" or started:
             raise UniqueKeyTaken(str(request.unique_key), holder[0], started and request.if_exists == "replace")
         cancel(database, [holder[0]], reason="replaced by a newer job with the same key")
+    return Enqueued(_insert(database, [request])[0], True)
+
+
+def _debounce(database: Database, request: Request) -> Enqueued:
+    request = request._replace(run_at=now_ms() + (request.window or 0))
+    holder = database.one("key_holder", key=request.unique_key)
+    if holder is not None and holder[1] not in STARTED:
+        keys.put_off(database, request, holder[0])
+        limits.let_in(database, [holder[2]])  # it may have had its turn
+        return Enqueued(InvocationId(holder[0]), False)
+    if holder is not None:
+        request = keys.hand_over(database, request, holder[0])
     return Enqueued(_insert(database, [request])[0], True)
 
 

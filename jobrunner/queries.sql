@@ -25,16 +25,16 @@ CREATE VIEW jr_schema AS SELECT 1 AS version;
 -- Enqueueing --------------------------------------------------------------------------------------
 
 -- name: enqueue
--- The parameters are the fields of a Request in their order, then the present; ?9 says what becomes of a key that is
--- held, and is not kept. Arguments above about 1 kB go into a table of their own.
+-- The parameters are the fields of a Request in their order, then the present; ?9, ?22 and ?23 say what becomes of a key that
+-- is held, and are not kept. Arguments above about 1 kB go into a table of their own.
 INSERT INTO jr_invocation(task, kind, args, queue, priority, run_at, expires_at, unique_key, label, policy, hold,
                           parent, limit_key, limit_size, limit_drop, schedule, deps, batch, limit_rate, limit_period,
                           created_at, status, reason)
 VALUES (?1, ?2, CASE WHEN length(?3) <= 1000 THEN ?3 END, ?4, ?5, ?6, ?7, ?8, ?10, ?11,
         CASE WHEN ?12 THEN 1 WHEN ?18 IS NULL THEN 0 ELSE 2 END,
         ?13, ?14, ?15, ?16, ?17, CASE WHEN ?18 IS NULL THEN 0 ELSE json_array_length(?18) END,
-        CASE WHEN ?19 IS NOT NULL THEN (SELECT id FROM jr_batch WHERE name = ?19 AND finished_at IS NULL) END, ?20, ?21, ?22,
-        CASE WHEN ?12 THEN 'blocked' WHEN ?6 > ?22 THEN 'scheduled' WHEN ?18 IS NULL THEN 'pending' ELSE 'blocked' END,
+        CASE WHEN ?19 IS NOT NULL THEN (SELECT id FROM jr_batch WHERE name = ?19 AND finished_at IS NULL) END, ?20, ?21, ?24,
+        CASE WHEN ?12 THEN 'blocked' WHEN ?6 > ?24 THEN 'scheduled' WHEN ?18 IS NULL THEN 'pending' ELSE 'blocked' END,
         CASE WHEN ?12 THEN 'held' WHEN ?18 IS NOT NULL THEN 'waits for job ' || json_extract(?18, '$[0][0]')
              || CASE WHEN json_array_length(?18) > 1 THEN ' and ' || (json_array_length(?18) - 1) || ' more' ELSE '' END END);
 
@@ -49,11 +49,31 @@ INSERT INTO jr_argument(invocation, value) VALUES (?, ?);
 SELECT value FROM jr_argument WHERE invocation = :id;
 
 -- name: key_holder
-SELECT id, status FROM jr_invocation WHERE unique_key = :key AND finished_at IS NULL;
+SELECT id, status, limit_key FROM jr_invocation WHERE unique_key = :key AND finished_at IS NULL;
 
 -- name: key_used
 -- Whoever has, or had, the key: the newest.
-SELECT id, status FROM jr_invocation WHERE unique_key = :key AND unique_key IS NOT NULL ORDER BY id DESC LIMIT 1;
+SELECT id, status, created_at FROM jr_invocation WHERE unique_key = :key AND unique_key IS NOT NULL ORDER BY id DESC LIMIT 1;
+
+-- name: debounce
+-- The one that waits becomes what was asked for last, and begins later; not later than `longest` after it was made.
+UPDATE jr_invocation
+   SET status = CASE WHEN hold = 1 THEN status
+                     WHEN (:longest IS NULL OR created_at + :longest > :now) OR (status = 'blocked' AND hold = 0) THEN 'scheduled'
+                     ELSE status END,
+       run_at = min(:run_at, coalesce(created_at + :longest, :run_at)), changed_at = :now,
+       reason = CASE WHEN hold = 0 OR hold = 3 THEN 'debounced' ELSE reason END, hold = CASE hold WHEN 3 THEN 0 ELSE hold END,
+       task = :task, kind = :kind, args = CASE WHEN length(:args) <= 1000 THEN :args END, queue = :queue,
+       priority = :priority, expires_at = :expires_at, label = :label, policy = :policy,
+       limit_key = :limit_key, limit_size = :limit_size, limit_drop = :limit_drop, limit_rate = :limit_rate,
+       limit_period = :limit_period, attempt = 0, crashes = 0, cancel_at = NULL
+ WHERE id = :id;
+
+-- name: forget_argument
+DELETE FROM jr_argument WHERE invocation = :id;
+
+-- name: give_up_key
+UPDATE jr_invocation SET unique_key = NULL WHERE id = :id;
 
 -- Claiming ----------------------------------------------------------------------------------------
 

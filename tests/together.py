@@ -353,3 +353,9 @@ def enqueue_after_itself_and_wait() -> None:
 def add_to_batch(name: str, depth: int) -> None:
     for _ in range(2 if depth else 0):
         app.enqueue("tests.together:add_to_batch", {"name": name, "depth": depth - 1}, batch=name)
+
+
+def enqueue_in_a_burst(option: str) -> list[int]:
+    """Three times the same key; gives the numbers that it was told."""
+    window: Any = {option: "1h"}
+    return [app.enqueue("tests.tasks:square", {"n": n}, unique=f"from a job {option}", **window).id for n in range(3)]

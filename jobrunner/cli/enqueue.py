@@ -63,6 +63,19 @@ def enqueue(
             "--if-exists", metavar="skip|replace|error|once", help="Where one has the key; once: or had it; else skip."
         ),
     ] = None,
+    debounce: Annotated[
+        str | None,
+        typer.Option(
+            "--debounce", metavar="DURATION", help="Begin when KEY was not queued for so long; the last counts."
+        ),
+    ] = None,
+    debounce_max: Annotated[
+        str | None,
+        typer.Option("--debounce-max", metavar="DURATION", help="And so long after the first at the latest."),
+    ] = None,
+    throttle: Annotated[
+        str | None, typer.Option("--throttle", metavar="DURATION", help="At most one of KEY is queued in such a time.")
+    ] = None,
     retries: Annotated[
         str | None, typer.Option("--retries", metavar="N", help="How often to try again after a failure.")
     ] = None,
@@ -125,7 +138,7 @@ def enqueue(
         return
     with Database(called.path, create=True) as database:
         put = broker.put(database, requests)
-        _notice(called, database, put)
+        _notice(called, database, put, is_put_off=any(one.if_exists == "debounce" for one in requests))
         if wait:
             from jobrunner.cli.waiting import wait_and_print
 
@@ -207,9 +220,11 @@ def variable(word: str) -> tuple[str, str]:
     return name, value
 
 
-def _notice(called: Session, database: Database, put: Sequence[Enqueued]) -> None:
+def _notice(called: Session, database: Database, put: Sequence[Enqueued], *, is_put_off: bool) -> None:
     skipped = [one.id for one in put if not one.is_new]
-    if len(skipped) == 1:
+    if skipped and is_put_off:
+        called.notice(f"put off: job {skipped[-1]} waits with this key, and begins later, with what was said last")
+    elif len(skipped) == 1:
         called.notice(f"not queued: job {skipped[0]} has this key")
     elif skipped:
         called.notice(f"{len(skipped)} not queued: others have their keys")

@@ -326,6 +326,17 @@ CREATE TABLE jr_fire (
     PRIMARY KEY (schedule, instant)
 ) STRICT, WITHOUT ROWID;
 
+-- Outboxes ----------------------------------------------------------------------------------------
+-- Of outboxes in applications' own databases (jobrunner/outbox.sql): up to which row they have become jobs. It is written in
+-- the transaction that enqueues these, so that each row does so once, whoever dies when.
+
+CREATE TABLE jr_drained (
+    outbox TEXT    NOT NULL PRIMARY KEY,       -- its name in jr_outbox_name
+    file   TEXT    NOT NULL,                   -- where it was seen last
+    last   INTEGER NOT NULL,                   -- the number of the last row that was taken
+    at     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- Payloads ----------------------------------------------------------------------------------------
 
 CREATE TABLE jr_argument (               -- arguments above about 1 kB

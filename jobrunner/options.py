@@ -164,9 +164,9 @@ class Options:
         by_moment = self.delay is not None or self.expires is not None
         return self.unique is None and not by_moment and "{" not in (self.concurrency_key or "")
 
-    def request(self, task: str, args: str, named: Json, kind: Kind = "function") -> Request:
+    def request(self, task: str, args: str, named: Json, kind: Kind = "function", now: int | None = None) -> Request:
         """The request to enqueue: `args` as JSON text, `named` as the values for the unique key."""
-        now = now_ms()
+        now = now_ms() if now is None else now
         rate, period = (None, None) if self.rate is None else read_rate(self.rate)
         is_limited = self.concurrency is not None or rate is not None
         return Request(

@@ -852,6 +852,54 @@ SELECT id FROM jr_invocation WHERE schedule = :schedule AND schedule IS NOT NULL
 SELECT schedule, instant, at, invocation, reason, more FROM jr_fire
  WHERE schedule = :schedule ORDER BY instant DESC LIMIT :limit;
 
+-- Outboxes ----------------------------------------------------------------------------------------
+
+-- name: drained
+SELECT last FROM jr_drained WHERE outbox = :outbox;
+
+-- name: set_drained
+INSERT INTO jr_drained(outbox, file, last, at) VALUES (:outbox, :file, :last, :now)
+    ON CONFLICT (outbox) DO UPDATE SET file = :file, last = max(last, :last), at = :now;
+
+-- name: has_outbox
+-- In the application's database, as all that follows.
+SELECT count(*) = 3 FROM sqlite_schema WHERE type = 'table' AND name IN ('jr_outbox', 'jr_outbox_refused', 'jr_outbox_name');
+
+-- name: outbox_name
+SELECT name FROM jr_outbox_name;
+
+-- name: outbox_last
+-- The largest number that it has given.
+SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'jr_outbox'), 0);
+
+-- name: outbox_rows
+SELECT id, job, at FROM jr_outbox WHERE id > :after ORDER BY id LIMIT :limit;
+
+-- name: outbox_has_drained
+SELECT EXISTS (SELECT 1 FROM jr_outbox WHERE id <= :last);
+
+-- name: forget_outbox
+DELETE FROM jr_outbox WHERE id <= :last;
+
+-- name: put_in_outbox
+INSERT INTO jr_outbox(job) VALUES (?1) RETURNING id;
+
+-- name: refuse_in_outbox
+INSERT OR REPLACE INTO jr_outbox_refused(id, job, at, error) SELECT id, job, at, ?2 FROM jr_outbox WHERE id = ?1;
+
+-- name: remove_from_outbox
+DELETE FROM jr_outbox WHERE id = ?1;
+
+-- name: outbox_refused
+SELECT id, job, at, error FROM jr_outbox_refused ORDER BY id;
+
+-- name: outbox_retry
+INSERT INTO jr_outbox(job, at) SELECT job, at FROM jr_outbox_refused
+ WHERE :ids IS NULL OR id IN (SELECT value FROM json_each(:ids)) ORDER BY id RETURNING id;
+
+-- name: forget_refused
+DELETE FROM jr_outbox_refused WHERE :ids IS NULL OR id IN (SELECT value FROM json_each(:ids));
+
 -- Forgetting --------------------------------------------------------------------------------------
 
 -- name: first_kept

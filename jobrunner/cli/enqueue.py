@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from jobrunner import broker
-from jobrunner.cli import calls, fields, session
+from jobrunner import broker, fields
+from jobrunner.cli import calls, session
 from jobrunner.cli.calls import Call
 from jobrunner.cli.group import PROGRAM, ProgramCommand
 from jobrunner.cli.session import Session

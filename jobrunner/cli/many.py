@@ -13,7 +13,7 @@ from jobrunner.errors import UsageError
 from jobrunner.lines import Lines, read
 from jobrunner.models import Json, Request
 
-_FILLED = ("label", "key")
+_FILLED = ("label", "key", "concurrency_key")
 
 
 def from_jsonl(file: str, defaults: Mapping[str, Json], here: str) -> Iterator[Request]:
@@ -39,7 +39,8 @@ def from_items(call: Call, said: Mapping[str, Json], end: bytes) -> Iterator[Req
 
 def _filled(said: Mapping[str, Json], item: str) -> dict[str, Json]:
     """The fields with the item in the places of people's texts; braces of the item name no argument in a key."""
-    known = {"label": item, "key": item.replace("{", "{{").replace("}", "}}")}
+    in_key = item.replace("{", "{{").replace("}", "}}")
+    known = {"label": item, "key": in_key, "concurrency_key": in_key}
     return {name: value.replace(HOLE, known[name]) if name in known else value for name, value in said.items()}
 
 

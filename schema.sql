@@ -165,11 +165,11 @@ CREATE TABLE jr_invocation (
 -- Only what is alive is indexed by status: a claim costs the same beside a million finished,
 -- delayed or blocked rows.
 CREATE INDEX jr_pending    ON jr_invocation(queue, waiters DESC, priority DESC, id) WHERE status = 'pending';
+CREATE INDEX jr_choosy     ON jr_invocation(limit_key, queue, waiters DESC, priority DESC, id)
+    WHERE status = 'pending' AND limit_key IS NOT NULL;
 CREATE INDEX jr_scheduled  ON jr_invocation(run_at)                   WHERE status = 'scheduled';
 CREATE INDEX jr_blocked    ON jr_invocation(limit_key, hold, queue, waiters DESC, priority DESC, id)
     WHERE status = 'blocked';
-CREATE INDEX jr_turns      ON jr_invocation(limit_key, queue, waiters DESC, priority DESC, id)
-    WHERE limit_rate IS NOT NULL AND status = 'pending';
 CREATE INDEX jr_limited    ON jr_invocation(limit_key)
     WHERE limit_key IS NOT NULL AND (status = 'running' OR status = 'paused' OR status = 'resumed');
 CREATE INDEX jr_live       ON jr_invocation(runner, id)

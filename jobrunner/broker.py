@@ -133,11 +133,12 @@ def take(
             found.next_at,
             taken.rated or now.rated,
         )
-    best_first = sorted(taken.claimed, key=lambda one: (-one.waiters, -one.priority, one.id))
-    return taken._replace(claimed=best_first)
+    return taken._replace(claimed=_best_first(taken.claimed))
 
 
 def _take(database: Database, runner: RunnerId, names: Sequence[str], limit: int, *, awaited_only: bool) -> Taken:
+    if len(names) == 1 and not database.query("any_limited")[0][0]:
+        return Taken(_take_unlimited(database, runner, names[0], limit, awaited_only=awaited_only))
     claimed: list[Claimed] = []
     dropped = parked = 0
     let_in = is_rated = False
@@ -152,20 +153,36 @@ def _take(database: Database, runner: RunnerId, names: Sequence[str], limit: int
             least_waiters=int(awaited_only),
             now=now,
         )
-        rated = [row for row in rows if row[1] is not None]
+        rated = [(one, status) for one, *_, status, rate in rows if rate is not None]
         if rated:
             is_rated = True
-            let_in |= limits.began(database, [row[2] for row in rated if row[0] == Status.RUNNING], now)
-            over += [row[2] for row in rated if row[0] == Status.BLOCKED]
-        claimed += [Claimed(*row) for status, _, *row in rows if status == Status.RUNNING]
-        dropped += sum(row[0] == Status.CANCELLED for row in rows)
-        now_parked = sum(row[0] != Status.RUNNING for row in rows)
+            let_in |= limits.began(database, [one for one, status in rated if status == Status.RUNNING], now)
+            over += [one for one, status in rated if status == Status.BLOCKED]
+        claimed += [Claimed(*row) for *row, status, _ in rows if status == Status.RUNNING]
+        dropped += sum(row[-2] == Status.CANCELLED for row in rows)
+        now_parked = sum(row[-2] != Status.RUNNING for row in rows)
         if now_parked == 0:
             break  # nobody was moved out of the way of others
         parked += now_parked
     if over:
         limits.blocked(database, over)
     return Taken(claimed, dropped, more=parked >= DUE_AT_ONCE or let_in, rated=is_rated)
+
+
+def _take_unlimited(
+    database: Database, runner: RunnerId, queue: str, limit: int, *, awaited_only: bool
+) -> list[Claimed]:
+    rows = database.query(
+        "claim_unlimited", runner=runner, queue=queue, limit=limit, least_waiters=int(awaited_only), now=now_ms()
+    )
+    return [Claimed._make(row) for row in rows]
+
+
+def _best_first(claimed: list[Claimed]) -> list[Claimed]:
+    claimed.sort()  # by their numbers, which no two share
+    if any(one.waiters or one.priority for one in claimed):
+        claimed.sort(key=lambda one: (-one.waiters, -one.priority))
+    return claimed
 
 
 def argument(database: Database, invocation_id: InvocationId) -> str:

@@ -55,6 +55,8 @@ class ProcessLink:
 class Current:
     """The job that this code is part of."""
 
+    __slots__ = ("attempt", "claim", "id", "link", "pid", "said")
+
     def __init__(self, invocation_id: InvocationId, claim: int, attempt: int, link: Link | None = None) -> None:
         self.id = invocation_id
         """The job's number."""

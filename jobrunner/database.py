@@ -31,6 +31,7 @@ class Database(Closing):
         self, path: Path, *, create: bool = False, relaxed: bool = False, checkpoint_pages: int = 10_000
     ) -> None:
         self.path = path
+        self._name = os.fspath(path)
         self.patience = Patience(30.0)
         self._relaxed = relaxed
         self._checkpoint_pages = checkpoint_pages
@@ -128,10 +129,15 @@ class Database(Closing):
     def _check_file_is_there(self) -> None:
         # SQLite goes on writing into a file that was deleted, and what it says is done would be lost.
         try:
-            is_there = self._file is not None and os.path.samestat(self._file, self.path.stat())
+            found = os.stat(self._name)  # noqa: PTH116 - at each commit: a Path takes half as long again
         except OSError:
-            is_there = False
-        if not is_there:
+            found = None
+        if (
+            found is None
+            or self._file is None
+            or found.st_ino != self._file.st_ino
+            or found.st_dev != self._file.st_dev
+        ):
             raise DatabaseBroken(f"{self.path} was deleted or replaced since this process opened it: open it anew")
 
     @contextmanager

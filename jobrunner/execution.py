@@ -1,8 +1,10 @@
 """Doing the work of one function invocation: find it, call it, and say what came of it. No database here."""
 
+import functools
 import importlib
 import inspect
 import json
+import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -10,7 +12,7 @@ from typing import Any, NamedTuple
 
 from jobrunner import aliases, payload
 from jobrunner.errors import NotSerializable, TaskNotFound, TaskUnknown
-from jobrunner.models import Failure, Json, Outcome
+from jobrunner.models import Claimed, Failure, Json, Outcome
 from jobrunner.payload import POSITIONAL
 from jobrunner.policy import type_name
 
@@ -29,34 +31,55 @@ class Found(NamedTuple):
 
 def find(task: str) -> Found:
     """Import `module:function`; TaskNotFound says what is missing. What the import itself raises goes through."""
-    module_name, _, path = task.partition(":")
-    if not all(part.isidentifier() for part in (*module_name.split("."), *path.split("."))):
-        raise TaskNotFound(task, "a function is written module:function, as in shop.tasks:send")
     try:
-        found = _import(task, module_name, path)
+        found = _import(task, *_parts(task))
     except TaskUnknown:
         found = aliases.find(task)
         if found is None:
             raise
     function = getattr(found, "function", found)
     if not callable(function):
-        raise TaskNotFound(task, f"{path} is a {type(found).__name__}, not a function")
+        raise TaskNotFound(task, f"{task.partition(':')[2]} is a {type(found).__name__}, not a function")
     return Found(function, getattr(found, "declared", None))
 
 
-def _import(task: str, module_name: str, path: str) -> Any:
+@functools.lru_cache(1024)
+def _parts(task: str) -> tuple[str, tuple[str, ...]]:
+    """The module's name, and the names that lead from it to the function."""
+    module_name, _, path = task.partition(":")
+    names = tuple(path.split("."))
+    if not all(part.isidentifier() for part in (*module_name.split("."), *names)):
+        raise TaskNotFound(task, "a function is written module:function, as in shop.tasks:send")
+    return module_name, names
+
+
+def _import(task: str, module_name: str, names: tuple[str, ...]) -> Any:
     try:
-        found: Any = importlib.import_module(module_name)
+        found = _module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
             raise
         raise TaskUnknown(task, f"there is no module {error.name!r} on the path (--app-dir adds a folder)") from None
-    for name in path.split("."):
+    for name in names:
         try:
             found = getattr(found, name)
         except AttributeError:
-            raise TaskUnknown(task, f"{module_name} has no {path!r}") from None
+            raise TaskUnknown(task, f"{module_name} has no {'.'.join(names)!r}") from None
     return found
+
+
+def _module(name: str) -> Any:
+    found = sys.modules.get(name)
+    if found is None or getattr(getattr(found, "__spec__", None), "_initializing", False):
+        return importlib.import_module(name)  # where another thread is at it, this waits until that is done
+    return found
+
+
+def first_word(claimed: Claimed, found: Found) -> list[str]:
+    """What the runner is to be told before the function begins; nothing, where it knows it all and measures no time."""
+    if found.policy is not None and found.policy != claimed.policy:
+        return ["declared", found.policy]
+    return ["began"] if claimed.policy is not None and '"timeout"' in claimed.policy else []
 
 
 def call(function: Callable[..., Any], args: Json) -> Any:
@@ -64,6 +87,8 @@ def call(function: Callable[..., Any], args: Json) -> Any:
     named = dict(args) if isinstance(args, dict) else {POSITIONAL: args}
     positional = named.pop(POSITIONAL, [])
     returned = function(*positional, **named)
+    if returned is None:
+        return None
     if inspect.iscoroutine(returned):
         import asyncio  # only where it is needed: forks of a lean template are cheap
 
@@ -117,7 +142,7 @@ def _clean(text: str) -> str:
 
 def load_args(text: str) -> Json:
     """The arguments as the row has them."""
-    return json.loads(text)
+    return {} if text == "{}" else json.loads(text)
 
 
 def is_quiet() -> bool:

@@ -58,8 +58,10 @@ def hide_call(kind: str, task: str, args: str | None, policy: str | None) -> tup
 
 
 def _rewritten(text: str | None, hide: Callable[[Json], Json]) -> str | None:
+    if text is None or not (is_secret(text) or "\\" in text):
+        return text  # no name in it is one, as it is written or behind an escape
     try:
-        value = json.loads(text or "null")
+        value = json.loads(text)
         hidden = hide(value)
     except (ValueError, TypeError, RecursionError):
         return text  # written by hand

@@ -52,11 +52,12 @@ class Verdict(NamedTuple):
 FIRST_UNKNOWN_MS = 5000
 LONGEST_UNKNOWN_MS = 600_000
 """When a job whose task no runner knew is tried again: later each time, and whenever a runner starts."""
+RETURNED = "given back before it began"
 _SUCCESS = Verdict(Status.SUCCESS, "success")
 _INTERRUPTIONS: dict[StopReason, str] = {
     "shutdown": "its runner was stopped",
     "not_started": "its process could not be started",
-    "returned": "given back before it began",
+    "returned": RETURNED,
     "neighbour": "its process had to be ended for another job in it",
 }
 
@@ -144,17 +145,24 @@ def _is_simple(ended: Ended) -> bool:
 
 
 def _fence(ended: Ended) -> tuple[int, int]:
-    return ended.claimed.id, ended.claimed.claim
+    return ended.claimed[:2]
 
 
 def _record_simple(database: Database, simple: Sequence[Ended], runner: RunnerId) -> set[tuple[int, int]]:
     """Gives those that held their claims still; who is paused, or was given up, is none of them."""
     now = now_ms()
-    held = {(one, claim) for one, claim in database.change_many("succeed", ((*_fence(one), now) for one in simple))}
-    mine = [one for one in simple if _fence(one) in held]
-    results = ((one.claimed.id, one.outcome.result) for one in mine if one.outcome is not None and _has_result(one))
-    database.change_many("put_result", results)
-    database.change_many("put_attempt", (_attempt_row(one, _SUCCESS, runner, now) for one in mine))
+    ids: dict[int, list[int]] = {}
+    for one in simple:
+        ids.setdefault(one.claimed.claim, []).append(one.claimed.id)
+    held = {
+        (row[0], claim)
+        for claim, those in ids.items()
+        for row in database.query("succeed", ids=json.dumps(those), claim=claim, now=now)
+    }
+    mine = simple if len(held) == len(simple) else [one for one in simple if _fence(one) in held]
+    if results := [(one.claimed.id, one.outcome.result) for one in mine if one.outcome and _has_result(one)]:
+        database.change_many("put_result", results)
+    database.change_many("put_attempt", [_attempt_row(one, _SUCCESS, runner, now) for one in mine])
     return held
 
 

@@ -33,6 +33,8 @@ def max_bytes() -> int:
 
 def dump(value: object, what: str) -> str:
     """JSON text of `value`; `what` ("arguments", "result") names it in the error."""
+    if value is None:
+        return "null"
     try:
         text = _encode(value)
         size = len(text) if text.isascii() else len(text.encode())

@@ -122,7 +122,21 @@ UPDATE jr_invocation
     WINDOW key AS (PARTITION BY best.limit_key ORDER BY best.waiters DESC, best.priority DESC, best.id)
      ORDER BY best.waiters DESC, best.priority DESC, best.id LIMIT :limit) AS picked
  WHERE jr_invocation.id = picked.id
-RETURNING status, limit_rate, id, claim, attempt, crashes, kind, task, args, policy, queue, priority, started_at, waiters, limit_key;
+RETURNING id, claim, attempt, crashes, kind, task, args, policy, queue, priority, started_at, waiters, limit_key, status,
+          limit_rate;
+
+-- name: any_limited
+SELECT EXISTS (SELECT 1 FROM jr_invocation WHERE status = 'pending' AND limit_key IS NOT NULL);
+
+-- name: claim_unlimited
+-- `claim` for one queue while nobody pending has a limit, in two thirds of the time.
+UPDATE jr_invocation
+   SET status = 'running', claim = claim + 1, attempt = attempt + 1, crashes = crashes + 1,
+       runner = :runner, started_at = :now, changed_at = :now, reason = NULL
+ WHERE id IN (SELECT id FROM jr_invocation
+               WHERE status = 'pending' AND queue = :queue AND waiters >= :least_waiters
+               ORDER BY waiters DESC, priority DESC, id LIMIT :limit)
+RETURNING id, claim, attempt, crashes, kind, task, args, policy, queue, priority, started_at, waiters, limit_key;
 
 -- name: free_places
 -- How many places of a limit are free for those that are blocked by it, and what their rate is; no row where nobody is.
@@ -200,7 +214,7 @@ SELECT queue FROM name WHERE queue IS NOT NULL;
 -- How many of the key are to be claimed in the queue before the best of those that are blocked.
 SELECT count(*)
   FROM (SELECT waiters, priority, id FROM jr_invocation
-         WHERE limit_key = :key AND queue = :queue AND limit_rate IS NOT NULL AND status = 'pending'
+         WHERE limit_key = :key AND limit_key IS NOT NULL AND queue = :queue AND status = 'pending'
          ORDER BY waiters DESC, priority DESC, id LIMIT :limit) AS turn,
        (SELECT waiters, priority, id FROM jr_invocation
          WHERE limit_key = :key AND queue = :queue AND hold = 0 AND status = 'blocked'
@@ -308,11 +322,11 @@ UPDATE jr_invocation
    AND (status = 'running' OR status = 'resumed' OR status = 'killed' OR (status = 'paused' AND :status <> 'success'));
 
 -- name: succeed
--- `finish` for the happy path, for many at a time.
+-- `finish` for the happy path, for all that succeeded with the same claim number.
 UPDATE jr_invocation
-   SET status = 'success', changed_at = ?3, finished_at = ?3, reason = NULL, crashes = crashes - 1
- WHERE id = ?1 AND claim = ?2 AND (status = 'running' OR status = 'resumed')
-RETURNING id, claim;
+   SET status = 'success', changed_at = :now, finished_at = :now, reason = NULL, crashes = crashes - 1
+ WHERE id IN (SELECT value FROM json_each(:ids)) AND claim = :claim AND (status = 'running' OR status = 'resumed')
+RETURNING id;
 
 -- name: reschedule
 UPDATE jr_invocation
@@ -686,7 +700,8 @@ SELECT id, claim, attempt, crashes, kind, task, NULL, policy, queue, priority, s
 
 -- Reading -----------------------------------------------------------------------------------------
 
--- name: job
+-- name: jobs
+-- Newest first.
 SELECT i.id, i.status, i.kind, i.task, coalesce(i.args, (SELECT value FROM jr_argument WHERE invocation = i.id)),
        i.queue, i.priority, i.label, i.unique_key, i.parent, i.policy, i.attempt, i.crashes, i.claim, i.runner,
        i.created_at, i.run_at, i.expires_at, i.started_at, i.finished_at, i.cancel_at, i.reason,
@@ -695,7 +710,8 @@ SELECT i.id, i.status, i.kind, i.task, coalesce(i.args, (SELECT value FROM jr_ar
   LEFT JOIN jr_attempt AS a
     ON a.invocation = i.id
    AND a.claim = (SELECT max(claim) FROM jr_attempt WHERE invocation = i.id AND error_type IS NOT NULL)
- WHERE i.id = :id;
+ WHERE i.id IN (SELECT value FROM json_each(:ids))
+ ORDER BY i.id DESC;
 
 -- name: states
 SELECT id, status, attempt, reason FROM jr_invocation WHERE id IN (SELECT value FROM json_each(:ids));

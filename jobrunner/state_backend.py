@@ -66,10 +66,16 @@ class QueueCounts(NamedTuple):
 
 def job(database: Database, invocation_id: int) -> Job:
     """All that the invocation's row tells; InvocationNotFound where there is none."""
-    row = database.one("job", id=invocation_id)
-    if row is None:
+    found = _jobs(database, [invocation_id])
+    if not found:
         raise InvocationNotFound(invocation_id)
-    return Job(*row)._replace(status=Status(row[1]))
+    return found[0]
+
+
+def _jobs(database: Database, ids: Sequence[int]) -> list[Job]:
+    """Newest first; those that there are."""
+    rows = database.query("jobs", ids=json.dumps(list(ids)))
+    return [Job(number, Status(status), *facts) for number, status, *facts in rows]
 
 
 def states(database: Database, ids: Sequence[int]) -> list[State]:
@@ -155,7 +161,7 @@ def queue_counts(database: Database) -> list[QueueCounts]:
 def find(database: Database, wanted: Filter, limit: int) -> list[Job]:
     """The newest `limit` jobs that match, newest first."""
     with database.snapshot():
-        return [job(database, one) for one in find_ids(database, wanted, limit)]
+        return _jobs(database, find_ids(database, wanted, limit))
 
 
 def find_all(database: Database, wanted: Filter, limit: int | None = None) -> Iterator[Job]:

@@ -1,5 +1,6 @@
 """Durations and instants as people write them, in milliseconds as we keep them."""
 
+import functools
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -136,10 +137,16 @@ def iso(milliseconds: int | None, *, utc: bool = True) -> str | None:
     """ISO 8601 with milliseconds, as the views show it; local time with its offset when not `utc`."""
     if milliseconds is None:
         return None
-    moment = datetime.fromtimestamp(milliseconds // 1000, UTC) + timedelta(milliseconds=milliseconds % 1000)
-    if utc:
-        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return moment.astimezone().isoformat(timespec="milliseconds")
+    before, after = _iso_second(milliseconds // 1000, None if utc else time.tzname)
+    return f"{before}.{milliseconds % 1000:03d}{after}"
+
+
+@functools.lru_cache(4096)  # of many jobs, most began in the same seconds
+def _iso_second(seconds: int, zone: tuple[str, str] | None) -> tuple[str, str]:
+    """What stands before and behind the milliseconds; `zone`: the names of local time, None for UTC."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    text = moment.isoformat() if zone is None else moment.astimezone().isoformat()
+    return text[:19], text[19:].replace("+00:00", "Z") if zone is None else text[19:]
 
 
 def words(milliseconds: int) -> str:

@@ -24,7 +24,17 @@ from tests.helpers.files import rows
 from tests.helpers.processes import environment
 from tests.helpers.waiting import until
 
-HOT = ("claim", "next_due", "counts", "queues_with_pending", "has_pending", "expire_due", "promote_due")
+HOT = (
+    "claim",
+    "claim_unlimited",
+    "any_limited",
+    "next_due",
+    "counts",
+    "queues_with_pending",
+    "has_pending",
+    "expire_due",
+    "promote_due",
+)
 FILL = """
 INSERT INTO jr_invocation(status, task, args, created_at, run_at, finished_at, hold)
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?2)
@@ -69,7 +79,7 @@ def _reads_all_jobs(step: str) -> bool:
 
 def _anything() -> dict[str, str | int]:
     names = ("runner", "now", "limit", "least_waiters", "schedules")
-    return {**dict.fromkeys(names, 1), "queues": json.dumps(["default"])}
+    return {**dict.fromkeys(names, 1), "queue": "default", "queues": json.dumps(["default"])}
 
 
 def test_many_wait_for_one_and_others_still_write(app: App, runner: StartRunner) -> None:

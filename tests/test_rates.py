@@ -181,9 +181,9 @@ def keeps_to_its_limits(app: App, runner: StartRunner, folder: Path, seconds: in
     """Two keys at 50/s and three at a time each, over two runners; tells how fast that went."""
     keys = ["a", "b"]
     count = 50 * seconds
+    for settings in ({"jobs": 4}, {"mode": "thread", "jobs": 1, "threads": 8}):
+        runner(**settings).until_ready()
     jobs = together.at_a_rate.enqueue_many({"account": keys[n % 2]} for n in range(count * len(keys)))
-    runner(jobs=4)
-    runner(mode="thread", jobs=1, threads=8)
     app.wait(jobs, timeout=20 * seconds + 60)
     told = []
     for key in keys:

@@ -176,8 +176,8 @@ STATUSES = list(Status)
 FINISHED = {"success", "failed", "cancelled", "expired"}
 LAW = {
     "scheduled": {"pending", "cancelled", "expired"},
-    "blocked": {"pending", "cancelled", "expired"},
-    "pending": {"running", "blocked", "cancelled", "expired"},
+    "blocked": {"pending", "scheduled", "cancelled", "expired"},
+    "pending": {"running", "scheduled", "blocked", "cancelled", "expired"},
     "running": {"success", "failed", "paused", "killed", "scheduled", "pending", "cancelled"},
     "paused": {"resumed", "killed", "cancelled", "failed"},
     "resumed": {"success", "failed", "paused", "killed", "scheduled", "pending", "cancelled"},
@@ -284,6 +284,8 @@ def test_history_keeps_a_success_that_was_retried(app: App, drain: Drain) -> Non
 
 PLANS = {
     "claim": {"jr_pending"},
+    "claim_unlimited": {"jr_pending"},
+    "any_limited": {"jr_choosy"},
     "queues_with_pending": {"jr_pending"},
     "has_pending": {"jr_pending"},
     "next_due": {"jr_scheduled", "jr_expiring"},
@@ -333,7 +335,7 @@ def test_the_hot_statements_read_indexes_of_what_is_alive(
     assert "SCAN jr_invocation\n" not in text + "\n", text
 
 
-@pytest.mark.parametrize("name", ["claim", "promote_due", "next_due"])
+@pytest.mark.parametrize("name", ["claim", "claim_unlimited", "promote_due", "next_due"])
 def test_no_order_is_made_by_sorting_what_is_pending_or_due(database: Database, path: Path, name: str) -> None:
     lines = plan(path, name).splitlines()
     sorts = [line for line in lines if "TEMP B-TREE" in line]

@@ -5,7 +5,6 @@ from jobrunner.database import Database
 from jobrunner.errors import InvocationNotFound, NotAllowed, UsageError
 from jobrunner.models import Claimed
 from jobrunner.policy import Policy
-from jobrunner.runner.capture import Capture
 from jobrunner.runner.only import permit
 from jobrunner.runner.running import Running
 from jobrunner.runner.settings import RunSettings
@@ -13,15 +12,15 @@ from jobrunner.runner.settings import RunSettings
 
 def admit(database: Database, claimed: Claimed, conf: RunSettings) -> Running:
     """The attempt; where its arguments or policy cannot be read, or it is not permitted, it has its outcome already."""
-    capture = Capture(conf.output_limit)
     try:
         if claimed.args is None:
             claimed = claimed._replace(args=broker.argument(database, claimed.id))
         text = claimed.args or ""
-        payload.check(text, len(text.encode()), "arguments")  # rows can be written by hand
-        running = Running(claimed, Policy.from_json(claimed.policy), capture)
+        if len(text) > payload.MAX_DEPTH:  # rows can be written by hand; shorter ones are neither large nor deep
+            payload.check(text, len(text.encode()), "arguments")
+        running = Running(claimed, Policy.from_json(claimed.policy), conf.output_limit)
         permit(claimed, running.policy, conf.only)
     except (UsageError, InvocationNotFound, NotAllowed) as error:
         bad = orchestrator.unreadable(claimed, error)
-        return Running(claimed, bad.policy, capture, outcome=bad.outcome)
+        return Running(claimed, bad.policy, outcome=bad.outcome)
     return running

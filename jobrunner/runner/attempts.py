@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from jobrunner.models import InvocationId, StopReason
 from jobrunner.runner.recorder import flush_moment
@@ -19,6 +19,7 @@ class Attempts:
         self._waiting = waiting
         self._send = send
         self._in_hand: dict[InvocationId, Running] = {}
+        self._looked_after: dict[InvocationId, Running] = {}
         self.idle_since = time.monotonic()
         """Where none is in hand: since when, on the monotonic clock."""
 
@@ -31,17 +32,28 @@ class Attempts:
     def add(self, running: Running) -> None:
         """It is about to be placed."""
         self._in_hand[running.claimed.id] = running
+        running.look_after = self._look_after
+
+    def _look_after(self, running: Running) -> None:
+        if self._in_hand.get(running.claimed.id) is running:
+            self._looked_after[running.claimed.id] = running
+
+    @property
+    def looked_after(self) -> Iterable[Running]:
+        """Those that have a deadline, are being stopped, wait for others, or have written something."""
+        return self._looked_after.values()
 
     def remove(self, running: Running) -> None:
         """It is over, whatever came of it."""
         self._in_hand.pop(running.claimed.id, None)
+        self._looked_after.pop(running.claimed.id, None)
         self.idle_since = time.monotonic()
         self._waiting.forget(running)
 
     @property
     def holding_slots(self) -> int:
         """How many of them hold a slot: those that wait for others do not."""
-        return sum(one.paused_at is None for one in self)
+        return len(self) - sum(one.paused_at is not None for one in self.looked_after)
 
     def cancel(self, invocation_id: InvocationId, claim: int, grace: float) -> None:
         """Somebody asked this attempt to stop, if it is in hand."""
@@ -56,12 +68,13 @@ class Attempts:
             self._waiting.forget(running)
             self._send(running, signal.SIGTERM)
             self._send(running, signal.SIGCONT)  # a paused process hears of it only when it goes on
+        self._look_after(running)
         running.kill_at = min(running.kill_at or float("inf"), time.monotonic() + grace)
 
     def enforce_deadlines(self, grace: float) -> None:
         """Stop those whose time is over, and kill those that had their grace."""
         now = time.monotonic()
-        for running in self:
+        for running in self.looked_after:
             if running.next_moment is None or now < running.next_moment:
                 continue
             if running.stopped:
@@ -72,9 +85,9 @@ class Attempts:
 
     def moments(self) -> Iterator[float | None]:
         """When something is to be done about them if nothing happens before, on the monotonic clock."""
-        for running in self:
+        for running in self.looked_after:
             yield running.next_moment
 
     def flush_moments(self) -> Iterator[float | None]:
         """When output of theirs is to be written down, on the monotonic clock."""
-        return map(flush_moment, self)
+        return map(flush_moment, self.looked_after)

@@ -4,7 +4,7 @@ import logging
 
 from jobrunner.masking import masked_line
 from jobrunner.models import Claimed
-from jobrunner.orchestrator import Verdict
+from jobrunner.orchestrator import RETURNED, Verdict
 from jobrunner.status import Status
 from jobrunner.text import visible
 from jobrunner.times import now_ms, words
@@ -28,6 +28,8 @@ def ended(claimed: Claimed, verdict: Verdict | None) -> None:
         log.warning("job %d claim %d: its outcome came too late and was not recorded", claimed.id, claimed.claim)
         return
     level = logging.INFO if verdict.status is Status.SUCCESS else logging.WARNING
+    if verdict.reason == RETURNED:
+        level = logging.DEBUG  # claimed ahead in vain: nothing happened to it
     if log.isEnabledFor(level):
         took = words(max(0, now_ms() - claimed.started_at))
         why = f": {visible(verdict.failure.message[:200])}" if verdict.failure else ""

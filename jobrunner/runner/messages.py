@@ -9,6 +9,8 @@ from jobrunner.errors import JobRunnerError
 from jobrunner.models import Failure, InvocationId, Json, Outcome
 from jobrunner.policy import Policy
 
+_NOTHING = Outcome("null")
+_LARGEST = 1 << 62
 MAX_PROGRESS = 1000
 """Characters of a progress message that are kept."""
 
@@ -68,6 +70,16 @@ class Imported(NamedTuple):
     module: str
 
 
+class Succeeded(NamedTuple):
+    """One of several jobs of a worker with threads that have succeeded; `took_us`: microseconds on the clock."""
+
+    id: int
+    claim: int
+    outcome: Outcome
+    cpu_ms: int
+    took_us: int
+
+
 Said = Delivered | Began | Wrote | Asks | Waits | Progressed | Policy | GaveBack | Imported
 """A Policy is what the task declares."""
 
@@ -101,12 +113,33 @@ def _parse(message: Message) -> Said:
     raise BadMessage(f"there is no message {message[0]!r} of this form")
 
 
+def parse_done(message: Message) -> list[Succeeded]:
+    """`["done", [invocation, claim, result, CPU milliseconds, microseconds], ...]`; BadMessage where it is none."""
+    try:
+        return [_succeeded(*row) for row in message[1:]]
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadMessage(f"a message that cannot be read: {error!r}") from error
+
+
+def _succeeded(invocation_id: Json, claim: Json, result: Json, cpu_ms: Json, took_us: Json) -> Succeeded:
+    if not (type(invocation_id) is type(claim) is type(cpu_ms) is type(took_us) is int and type(result) is str):
+        raise BadMessage("a success without its facts")
+    if not (0 <= cpu_ms < _LARGEST and 0 <= took_us < _LARGEST):
+        raise BadMessage("a success with measures that are none")
+    return Succeeded(invocation_id, claim, _result(result), cpu_ms, took_us)
+
+
+def _result(result: str) -> Outcome:
+    if result == "null":
+        return _NOTHING
+    payload.load(result, "result")
+    return Outcome(result)
+
+
 def _outcome(result: Json, failure: Json) -> Outcome:
     match result, failure:
         case str(), None:
-            if result != "null":
-                payload.load(result, "result")
-            return Outcome(result)
+            return _result(result)
         case None, [str(kind), str(text), str() | None as trace, list(types)]:
             return Outcome(failure=Failure(_clean(kind), _clean(text), trace and _clean(trace), tuple(map(str, types))))
     raise BadMessage("an outcome that is neither a result nor a failure")
@@ -117,7 +150,7 @@ def _cpu_ms(measured: list[Json]) -> int | None:
         case []:
             return None
         case [int(cpu_ms)]:
-            return min(max(0, cpu_ms), 1 << 62)
+            return min(max(0, cpu_ms), _LARGEST)
     raise BadMessage("an outcome with measures that are none")
 
 

@@ -11,9 +11,12 @@ from collections.abc import Iterator
 
 import psutil
 
+from jobrunner.channel import Message
 from jobrunner.models import Exit
 from jobrunner.policy import CRASH_BUDGET
+from jobrunner.runner import messages
 from jobrunner.runner.ahead import Ahead
+from jobrunner.runner.filling import Filling
 from jobrunner.runner.pool_status import PoolNews, ProcessState, ProcessStatus
 from jobrunner.runner.running import Running
 from jobrunner.runner.settings import RunSettings
@@ -25,7 +28,7 @@ __all__ = ["MultiThreadRunner", "ProcessState", "ProcessStatus", "thread_runner_
 
 MANY_WAITING = 100
 """So many threads of a process that wait for results are worth a warning."""
-QUEUED_SECONDS = 0.05
+QUEUED_SECONDS = 0.1
 """Where a process delivers nothing for so long, what waits in it for a thread is given back."""
 _MEMORY_SECONDS = 1.0
 
@@ -48,9 +51,8 @@ class MultiThreadRunner(TemplateRunner):
         self._memory_at = 0.0
         self._news = PoolNews()
         self._filled: set[PoolWorker] = set()
+        self._filling = Filling(self.max_processes)
         self._ahead = Ahead()
-        self._pools: list[PoolWorker] = []
-        """`processes` as they were when this turn began."""
 
     @property
     def max_parallel_slots(self) -> int:
@@ -70,7 +72,7 @@ class MultiThreadRunner(TemplateRunner):
     # Scaling
 
     def _tend(self) -> None:
-        self._pools = list(self.processes.values())
+        self._filling.begin(self.processes.values())
         self._cleanup_dead_processes()
         self._scale_up_processes()
         self._look_ahead()
@@ -159,46 +161,45 @@ class MultiThreadRunner(TemplateRunner):
         if _needs_its_own_process(running):
             self._start_process(running)
             return
-        pool = self._pool_for_one_more()
-        if not pool.held:
-            pool.heard_at = time.monotonic()
-        pool.held[running.claimed.id] = running
-        pool.channel.queue("do", *running.claimed)
+        pool = self._filling.choose() or self._spawn_thread_runner_process()
+        pool.give(running)
         self._filled.add(pool)
 
     def _send_off(self) -> None:
         # Together: each message that is sent wakes its process, which takes longer than anything else here.
         for pool in self._filled:
+            pool.hand_over()
             self._flush(pool)
         self._filled.clear()
-
-    def _pool_for_one_more(self) -> PoolWorker:
-        """The busiest that has a free thread, so that the others get idle and can end; else a new one, if there may be.
-
-        What was claimed ahead goes where the fewest wait for a thread.
-        """
-        if having_room := [pool for pool in self._pools if pool.has_room]:
-            return max(having_room, key=lambda pool: pool.active)
-        taking = [pool for pool in self._pools if not (pool.retiring or pool.is_used_up)]
-        if not taking or self._serving < self.max_processes:
-            return self._spawn_thread_runner_process()
-        return min(taking, key=lambda pool: len(pool.held))
 
     def _spawn_thread_runner_process(self) -> PoolWorker:
         pool = PoolWorker(self._next_key, self.conf.threads, self.conf.max_tasks_per_child)
         self._spawn(pool, "pool", self.conf.threads)
-        self._pools.append(pool)
+        self._filling.started(pool)
         return pool
+
+    def _heed_message(self, worker: WorkerProcess, message: Message) -> None:
+        if message[0] != "done" or not isinstance(worker, PoolWorker):
+            super()._heed_message(worker, message)
+            return
+        done = messages.parse_done(message)
+        self._ahead.delivered(len(done), sum(one.took_us for one in done) / 1_000_000)
+        for one in done:
+            running = worker.held.get(one.id)
+            if running is not None and running.claimed.claim == one.claim:
+                running.outcome = one.outcome
+                self._let_end(running)
+                self._delivered(worker, running, one.cpu_ms)
 
     def _delivered(self, worker: WorkerProcess, running: Running, cpu_ms: int | None) -> None:
         if isinstance(worker, PoolWorker):
             del worker.held[running.claimed.id]
             worker.done += 1
             worker.heard_at, worker.is_asked_back = time.monotonic(), False
-            self._ahead.delivered()
-            running.exit = Exit(worker.pid, cpu_ms=cpu_ms)
+            running.exit = Exit(worker.pid, None, None, cpu_ms)
             self._conclude(running)
-            self._end_if_empty(worker)
+            if worker.retiring:
+                self._end_if_empty(worker)
 
     # Claimed ahead
 

@@ -97,7 +97,8 @@ class Recorder:
         """
         self._draft = _Draft([one for one in running if _is_old(one)], [], [])
         for one in self._draft.flushed:
-            self._put_output(one, one.capture.head())
+            if one.capture is not None:
+                self._put_output(one, one.capture.head())
         for one in self._declared:
             with contextlib.suppress(UsageError):  # a text that cannot be kept: it is done so all the same
                 orchestrator.keep_policy(self._database, one.claimed, one.policy)
@@ -113,7 +114,8 @@ class Recorder:
     def written(self) -> None:
         """The commit is certain: forget what is in the database now."""
         for one in self._draft.flushed:
-            one.capture.forget_head()
+            if one.capture is not None:
+                one.capture.forget_head()
             one.flushed_at = time.monotonic()
         self._told += self._draft.told
         self._replies += self._draft.replies
@@ -131,7 +133,8 @@ class Recorder:
 
     def _record_ended(self) -> None:
         for one in self._ended:
-            self._put_output(one, one.capture.all())
+            if one.capture is not None:
+                self._put_output(one, one.capture.all())
         try:
             with self._database.transaction():
                 verdicts = orchestrator.record_all(self._database, [one.ended() for one in self._ended], self._runner)
@@ -154,9 +157,11 @@ class Recorder:
 
 
 def _is_old(running: Running) -> bool:
-    return running.capture.has_pieces and time.monotonic() - running.flushed_at >= FLUSH_SECONDS
+    moment = flush_moment(running)
+    return moment is not None and time.monotonic() >= moment
 
 
 def flush_moment(running: Running) -> float | None:
     """When the output of a running job is to be written down, on the monotonic clock."""
-    return running.flushed_at + FLUSH_SECONDS if running.capture.has_pieces else None
+    has_pieces = running.capture is not None and running.capture.has_pieces
+    return running.flushed_at + FLUSH_SECONDS if has_pieces else None

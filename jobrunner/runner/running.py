@@ -1,29 +1,39 @@
 """An attempt while a runner has it: what is known of it, when it must end, what it has written."""
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from jobrunner.models import Claimed, Exit, Outcome, StopReason
 from jobrunner.orchestrator import Ended
 from jobrunner.policy import Policy
-from jobrunner.runner.capture import Capture
+from jobrunner.runner.capture import LIMIT, Capture
 
 
-@dataclass(eq=False)
+def _nobody(_: "Running") -> None:
+    pass
+
+
+@dataclass(eq=False, slots=True)
 class Running:
     """Starts with a claim and ends when it is recorded. Deadlines are of the monotonic clock, in seconds."""
 
     claimed: Claimed
     policy: Policy
-    capture: Capture
+    output_limit: int = LIMIT
+    """Bytes of its output that are kept."""
+    capture: Capture | None = None
+    """None: it has written nothing."""
     deadline: float | None = None
     outcome: Outcome | None = None
     exit: Exit | None = None
     stopped: StopReason | None = None
     kill_at: float | None = None
-    flushed_at: float = field(default_factory=time.monotonic)
+    flushed_at: float = 0.0
     paused_at: float | None = None
     paused_for: float = 0.0
+    look_after: Callable[["Running"], None] = _nobody
+    """Called as soon as there is something to look after: a deadline, a pause, output. Most have nothing."""
 
     def declare(self, declared: Policy) -> None:
         """The task says how it is to be done; what the invocation itself says goes before."""
@@ -34,10 +44,20 @@ class Running:
         """From now on its timeout runs; `allowance` is for what has to happen before it really begins."""
         if self.policy.timeout_ms is not None:
             self.deadline = time.monotonic() + allowance + self.policy.timeout_ms / 1000
+            self.look_after(self)
+
+    def wrote(self, stream: str, data: bytes) -> None:
+        """Some output of it."""
+        if self.capture is None:
+            self.capture = Capture(self.output_limit)
+            self.flushed_at = time.monotonic()
+            self.look_after(self)
+        self.capture.add(stream, data)
 
     def pause(self) -> None:
         """It waits for others, and its clock stands still."""
         self.paused_at = time.monotonic()
+        self.look_after(self)
 
     def resume(self) -> None:
         """It goes on, and so does its clock."""

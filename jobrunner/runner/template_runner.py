@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from jobrunner import location, orchestrator, ownership
+from jobrunner.channel import Message
 from jobrunner.errors import ChannelBroken, ChannelClosed, JobRunnerError
 from jobrunner.models import Exit
 from jobrunner.policy import Policy
@@ -201,15 +202,18 @@ class TemplateRunner(BaseRunner):
                 worker.channel.flush()
                 self._hearing.listen_for_room(worker.channel.fileno(), wanted=worker.channel.has_more_to_send)
             for message in worker.channel.read(to_the_end=to_the_end):
-                running, said, answer = worker.addressed(message)
-                if running is not None:
-                    self._heed(worker, running, messages.parse(said), partial(self._tell, worker, *answer))
+                self._heed_message(worker, message)
         except (BadMessage, ChannelBroken) as error:
             log.error("process %d is killed: a job of it wrote into its channel: %s", worker.pid, error)
             self._hearing.ignore(worker.channel.fileno())
             self._signal_process(worker, signal.SIGKILL)
         except ChannelClosed:
             self._hearing.ignore(worker.channel.fileno())
+
+    def _heed_message(self, worker: WorkerProcess, message: Message) -> None:
+        running, said, answer = worker.addressed(message)
+        if running is not None:
+            self._heed(worker, running, messages.parse(said), partial(self._tell, worker, *answer))
 
     def _heed(self, worker: WorkerProcess, running: Running, said: messages.Said, reply: Callable[..., None]) -> None:
         match said:
@@ -226,7 +230,7 @@ class TemplateRunner(BaseRunner):
             case messages.Began():
                 running.start_clock()
             case messages.Wrote(stream, data):
-                running.capture.add(stream, data)
+                running.wrote(stream, data)
             case Policy():
                 running.declare(said)
                 self._recorder.declared(running)
@@ -278,7 +282,7 @@ class TemplateRunner(BaseRunner):
     def _wrote(self, worker: WorkerProcess, stream: str, data: bytes) -> None:
         """Output of the process itself; where it does several jobs, nobody can tell whose it is."""
         if len(worker.runnings) == 1:
-            worker.runnings[0].capture.add(stream, data)
+            worker.runnings[0].wrote(stream, data)
         else:
             log.info("process %d %s: %s", worker.pid, stream, journal.shown(data))
 

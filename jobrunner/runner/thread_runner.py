@@ -17,6 +17,7 @@ from jobrunner.channel import Channel
 from jobrunner.context import Current, enter, leave
 from jobrunner.errors import ChannelClosed, TaskUnknown
 from jobrunner.models import Claimed, Failure, Json, Outcome
+from jobrunner.runner.successes import SHORT, Successes
 
 _OUTPUT_PIECE = 1 << 16
 """Characters of output in a message, which has its limit, and which no other thread can interrupt."""
@@ -28,6 +29,8 @@ class JobInterrupted(BaseException):
 
 class ThreadLink:
     """The link of one job in a thread: what it says carries its name."""
+
+    __slots__ = ("_answers", "_asking", "_channel", "_claimed", "_questions")
 
     def __init__(self, channel: Channel, claimed: Claimed) -> None:
         self._channel = channel
@@ -66,8 +69,11 @@ class ThreadLink:
 class Work:
     """One invocation in this process, from its arrival to its outcome."""
 
-    def __init__(self, channel: Channel, claimed: Claimed) -> None:
+    __slots__ = ("_interrupted", "_lock", "_successes", "_thread", "claimed", "link")
+
+    def __init__(self, channel: Channel, claimed: Claimed, successes: Successes) -> None:
         self.claimed = claimed
+        self._successes = successes
         self.link = ThreadLink(channel, claimed)
         self._lock = threading.Lock()
         self._thread: int | None = None
@@ -80,21 +86,27 @@ class Work:
             if self._thread is not None:
                 _raise_in(self._thread, ctypes.py_object(JobInterrupted))
 
-    def perform(self) -> None:
-        """Do it in this thread and send its outcome."""
+    def perform(self, cpu: float) -> float:
+        """Do it in this thread and send its outcome; takes and gives the seconds of CPU that the thread has used."""
         here = Current(self.claimed.id, self.claimed.claim, self.claimed.attempt, self.link)
         token = enter(here)
-        started = time.thread_time()
+        started = time.monotonic()
         try:
             outcome = self._guarded()
         finally:
             leave(token)
         if os.getpid() != here.pid:
             os._exit(0)  # a child that the job forked and forgot to end: the outcome is for the job itself to tell
+        now_cpu = time.thread_time()
+        cpu_ms = round(1000 * (now_cpu - cpu))
         if isinstance(outcome, TaskUnknown):
             self.link.send("unknown", outcome.why)
+        elif outcome.result is None or len(outcome.result) > SHORT:
+            self.link.send("outcome", outcome.result, outcome.failure, cpu_ms)
         else:
-            self.link.send("outcome", outcome.result, outcome.failure, round(1000 * (time.thread_time() - started)))
+            took_us = round(1_000_000 * (time.monotonic() - started))
+            self._successes.add([self.claimed.id, self.claimed.claim, outcome.result, cpu_ms, took_us])
+        return now_cpu
 
     def _guarded(self) -> Outcome | TaskUnknown:
         # Not to be interrupted: an import that is broken off leaves half a module behind, to all jobs of the process.
@@ -119,15 +131,13 @@ class Work:
 
     def _withdraw(self) -> None:
         with self._lock:
-            if self._thread is not None:
+            if self._thread is not None and self._interrupted:
                 _raise_in(self._thread, None)
             self._thread = None
 
     def _do(self, found: execution.Found, args: Json) -> Outcome:
-        if found.policy is not None:
-            self.link.send("declared", found.policy)
-        elif self.claimed.policy is not None:
-            self.link.send("began")  # where there may be a timeout
+        if word := execution.first_word(self.claimed, found):
+            self.link.send(*word)
         return execution.perform(found.function, args)
 
 
@@ -142,12 +152,14 @@ class ThreadRunner:
         self._channel = channel
         self._waiting: queue.SimpleQueue[Work] = queue.SimpleQueue()
         self._works: dict[tuple[int, int], Work] = {}  # by invocation and claim
+        self._successes = Successes(channel, lambda: not self._waiting.empty())
         self._threads = [threading.Thread(target=self._live, daemon=True) for _ in range(threads)]
 
     def main(self) -> None:
         """Hand out what comes in; returns when it is told to end."""
         for thread in self._threads:
             thread.start()
+        threading.Thread(target=self._successes.send_late_ones, daemon=True).start()
         with contextlib.suppress(ChannelClosed):
             while True:
                 verb, *facts = self._channel.receive()
@@ -155,10 +167,11 @@ class ThreadRunner:
                     return
                 _VERBS[verb](self, *facts)
 
-    def _do(self, *facts: Json) -> None:
-        work = Work(self._channel, Claimed(*facts))
-        self._works[work.claimed.id, work.claimed.claim] = work
-        self._waiting.put(work)
+    def _do(self, *those: list[Json]) -> None:
+        works = [Work(self._channel, Claimed._make(facts), self._successes) for facts in those]
+        for work in works:
+            self._works[work.claimed.id, work.claimed.claim] = work
+            self._waiting.put(work)
 
     def _reply(self, invocation_id: int, claim: int, number: int, *answer: Json) -> None:
         work = self._works.get((invocation_id, claim))
@@ -185,10 +198,11 @@ class ThreadRunner:
         thread.start()
 
     def _live(self) -> None:
+        cpu = time.thread_time()
         while True:
             work = self._waiting.get()
             try:
-                work.perform()
+                cpu = work.perform(cpu)
             except ChannelClosed:
                 return
             finally:

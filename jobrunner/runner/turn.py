@@ -59,7 +59,7 @@ class Turn:
     def wants(self, slots: int, ahead: int, *, may_claim: bool) -> bool:
         """Whether there is something to do with so many free slots, and so many claims beyond them."""
         return (
-            self._recorder.wants(self._attempts)
+            self._recorder.wants(self._attempts.looked_after)
             or self._waiting.wants(slots)
             or self._wall_clock.is_set_anew
             or self._more_to_settle
@@ -88,7 +88,7 @@ class Turn:
     def _write(self, slots: int, ahead: int, *, may_claim: bool) -> Done:
         if self._wall_clock.heed():
             self._intake.look_again()
-        ended_some = self._recorder.write(self._attempts)
+        ended_some = self._recorder.write(self._attempts.looked_after)
         if ended_some:
             self._intake.look_again()
             self._waiting.look_again()

@@ -94,7 +94,8 @@ class WaitingRoom:
 
     def forget(self, running: Running) -> None:
         """The job's process is gone, or going; nobody is to be told."""
-        self._asking = [one for one in self._asking if one.running is not running]
+        if self._asking:
+            self._asking = [one for one in self._asking if one.running is not running]
         self._waiters.pop(running.claimed.id, None)
         self._ready.pop(running.claimed.id, None)
 

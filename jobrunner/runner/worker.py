@@ -110,10 +110,8 @@ def run_invocation(claimed: Claimed, policy: Policy, channel: Channel) -> int:
     # What was opened by an import, all workers would share if the template did it.
     if before is not None and kernel.open_descriptors() == before and execution.is_quiet():
         channel.send("imported", module)
-    if found.policy is not None:
-        channel.send("declared", found.policy)
-    elif claimed.policy is not None:
-        channel.send("began")  # where there may be a timeout
+    if word := execution.first_word(claimed, found):
+        channel.send(*word)
     outcome = execution.perform(found.function, args)
     if os.getpid() != here.pid:
         os._exit(0)  # a child that the job forked and forgot to end: the outcome is for the job itself to tell

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 
 from jobrunner import channel
 from jobrunner.channel import Channel, Message
+from jobrunner.models import Claimed
 from jobrunner.runner.messages import BadMessage
 from jobrunner.runner.running import Running
 
 Descriptors = tuple[int, int, int]
+_MANY = 1 << 20
+"""Characters of arguments in one message."""
 
 
 class WorkerProcess(ABC):
@@ -97,6 +100,8 @@ class PoolWorker(WorkerProcess):
         self.grown = threads
         """How many threads it has: more than `threads` where some wait for results."""
         self.held: dict[int, Running] = {}
+        self._given: list[Claimed] = []
+        self._given_size = 0
         self.done = 0
         self.retiring = False
         """No more work is placed in it."""
@@ -104,6 +109,22 @@ class PoolWorker(WorkerProcess):
         """When it last delivered something, or had nothing."""
         self.is_asked_back = False
         """Whether it was told since then to give back what it has not begun."""
+
+    def give(self, running: Running) -> None:
+        """It is to do this one; `hand_over` follows."""
+        if not self.held:
+            self.heard_at = time.monotonic()
+        self.held[running.claimed.id] = running
+        self._given.append(running.claimed)
+        self._given_size += len(running.claimed.args or "")
+        if self._given_size > _MANY:
+            self.hand_over()
+
+    def hand_over(self) -> None:
+        """Have what was given ready to be sent, in one message: one for each would take longer than a job."""
+        if self._given:
+            self.channel.queue("do", *self._given)
+        self._given, self._given_size = [], 0
 
     @property
     def runnings(self) -> list[Running]:

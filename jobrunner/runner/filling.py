@@ -1,0 +1,48 @@
+"""Which process of threads gets the next job of a turn."""
+
+from collections.abc import Iterable
+
+from jobrunner.runner.worker_process import PoolWorker
+
+
+class Filling:
+    """It begins anew at each turn: within one, processes get work and give none back."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._pools: list[PoolWorker] = []
+        self._chosen: PoolWorker | None = None
+        self._crowded: list[PoolWorker] = []
+
+    def begin(self, pools: Iterable[PoolWorker]) -> None:
+        """A turn begins with these processes."""
+        self._pools, self._chosen, self._crowded = list(pools), None, []
+
+    def started(self, pool: PoolWorker) -> None:
+        """One more was started in this turn."""
+        self._pools.append(pool)
+
+    def choose(self) -> PoolWorker | None:
+        """The busiest that has a free thread, so that the others get idle and can end; None: start a new one.
+
+        Where none may be, what was claimed ahead goes where the fewest wait for a thread.
+        """
+        if self._crowded:
+            return min(self._crowded, key=_held)
+        if self._chosen is None or not self._chosen.has_room:
+            having_room = [pool for pool in self._pools if pool.has_room]
+            self._chosen = max(having_room, key=lambda pool: pool.active, default=None)
+        return self._chosen or self._crowd()
+
+    def _crowd(self) -> PoolWorker | None:
+        taking = [pool for pool in self._pools if not (pool.retiring or pool.is_used_up)]
+        serving = sum(not pool.retiring for pool in self._pools)
+        if not taking or serving < self._most:
+            return None
+        if all(pool.most is None for pool in taking):
+            self._crowded = taking  # for the rest of this turn
+        return min(taking, key=_held)
+
+
+def _held(pool: PoolWorker) -> int:
+    return len(pool.held)

@@ -24,7 +24,7 @@ PRAGMA user_version = 1;              -- the schema's version; jobrunner/migrati
 -- The law of statuses -----------------------------------------------------------------------------
 --
 --   scheduled  its time has not come: a delay, or a retry that waits
---   blocked    held by hand, or its concurrency limit is reached
+--   blocked    held by hand, or a limit of its key is reached
 --   pending    may be claimed
 --   running    a runner's worker does it
 --   paused     it waits for results of others; its process is stopped; it holds no slot
@@ -42,6 +42,7 @@ INSERT INTO jr_status_law(from_status, to_status) VALUES
     ('scheduled', 'pending'), ('scheduled', 'cancelled'), ('scheduled', 'expired'),
     ('blocked',   'pending'), ('blocked',   'cancelled'), ('blocked',   'expired'),
     ('pending',   'running'), ('pending',   'blocked'),   ('pending',   'cancelled'), ('pending', 'expired'),
+    ('pending',   'scheduled'), ('blocked', 'scheduled'), -- debounced: another with its key came
     ('running',   'success'), ('running',   'failed'),    ('running',   'paused'),    ('running', 'killed'),
     ('running',   'scheduled'), ('running', 'pending'),   ('running',   'cancelled'),
     ('paused',    'resumed'), ('paused',    'killed'),    ('paused',    'cancelled'), ('paused',  'failed'),
@@ -130,9 +131,11 @@ CREATE TABLE jr_invocation (
     hold        INTEGER NOT NULL DEFAULT 0,          -- 1: blocked by hand, until somebody lets it go; 2: waits for others to end; 3: no runner knew its task (jr_unknown)
     deps        INTEGER NOT NULL DEFAULT 0,          -- how many it still waits for before it begins
     dependents  INTEGER NOT NULL DEFAULT 0,          -- 1: others wait for its end
-    limit_key   TEXT,                                -- what its concurrency limit counts: equal keys share the limit
+    limit_key   TEXT,                                -- what its limits count: equal keys share them
     limit_size  INTEGER,                             -- how many of the key may be started at a time
-    limit_drop  INTEGER NOT NULL DEFAULT 0,          -- 1: over the limit it is cancelled, not blocked
+    limit_drop  INTEGER NOT NULL DEFAULT 0,          -- 1: over a limit it is cancelled, not blocked
+    limit_rate  INTEGER,                             -- how many of the key may begin in any
+    limit_period INTEGER,                            -- such time, in milliseconds
     waiters     INTEGER NOT NULL DEFAULT 0,          -- how many paused ones wait for this one: they make it urgent
     cancel_at   INTEGER,                             -- somebody asked a started one to stop
     reason      TEXT,                                -- why the status is what it is
@@ -148,8 +151,11 @@ CREATE TABLE jr_invocation (
         CHECK (args IS NULL OR (json_valid(args) AND substr(ltrim(args), 1, 1) IN ('{', '['))),
     CONSTRAINT "policy must be a JSON object" CHECK (policy IS NULL OR json_type(policy) = 'object'),
     CONSTRAINT "a scheduled job has a time" CHECK (status <> 'scheduled' OR run_at IS NOT NULL),
-    CONSTRAINT "a concurrency limit has a key, and lets at least one run"
-        CHECK ((limit_key IS NULL) = (limit_size IS NULL) AND (limit_size IS NULL OR limit_size > 0)),
+    CONSTRAINT "a limit has a key, and lets at least one run"
+        CHECK ((limit_key IS NULL) = (limit_size IS NULL AND limit_rate IS NULL)
+           AND (limit_size IS NULL OR limit_size > 0)),
+    CONSTRAINT "a rate of a key lets at least one begin in a period"
+        CHECK (limit_rate IS NULL AND limit_period IS NULL OR limit_rate > 0 AND limit_period > 0),
     CONSTRAINT "a started job has a runner" CHECK (runner IS NOT NULL OR claim = 0),
     CONSTRAINT "a finished job has a time of its end, and only a finished one"
         CHECK ((finished_at IS NOT NULL)
@@ -159,7 +165,8 @@ CREATE TABLE jr_invocation (
 -- Only what is alive is indexed by status: a claim costs the same beside a million finished,
 -- delayed or blocked rows.
 CREATE INDEX jr_pending    ON jr_invocation(queue, waiters DESC, priority DESC, id) WHERE status = 'pending';
-CREATE INDEX jr_choosy     ON jr_invocation(id)                       WHERE status = 'pending' AND limit_key IS NOT NULL;
+CREATE INDEX jr_choosy     ON jr_invocation(limit_key, queue, waiters DESC, priority DESC, id)
+    WHERE status = 'pending' AND limit_key IS NOT NULL;
 CREATE INDEX jr_scheduled  ON jr_invocation(hold, run_at)             WHERE status = 'scheduled';
 CREATE INDEX jr_blocked    ON jr_invocation(limit_key, hold, queue, waiters DESC, priority DESC, id)
     WHERE status = 'blocked';
@@ -242,6 +249,28 @@ CREATE TABLE jr_start (
 
 CREATE INDEX jr_starts ON jr_start(queue, at);
 
+-- Rates by key ------------------------------------------------------------------------------------
+-- Of jobs with a limit_rate: how many of their limit_key have begun, and when the last of them did. It is a window that slides:
+-- from any moment on, in the period that follows, no more begin than the rate says, over all runners.
+
+CREATE TABLE jr_rate (
+    limit_key TEXT    NOT NULL PRIMARY KEY,
+    begun     INTEGER NOT NULL,                -- how many, counted up
+    longest   INTEGER NOT NULL,                -- milliseconds: the longest period that one of them has named
+    idle_at   INTEGER NOT NULL,                -- when the last of them leaves that period; then this may be forgotten
+    let_in_at INTEGER                          -- when the clock lets in those that the rate has blocked; NULL: none wait for that
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX jr_rate_due  ON jr_rate(let_in_at) WHERE let_in_at IS NOT NULL;
+CREATE INDEX jr_rate_idle ON jr_rate(idle_at);
+
+CREATE TABLE jr_begun (
+    limit_key TEXT    NOT NULL REFERENCES jr_rate(limit_key) ON DELETE CASCADE,
+    number    INTEGER NOT NULL,                -- the how manieth of its key
+    at        INTEGER NOT NULL,
+    PRIMARY KEY (limit_key, number)
+) STRICT, WITHOUT ROWID;
+
 -- Batches -----------------------------------------------------------------------------------------
 -- Jobs that are looked at as one. At most one unfinished batch has a name; it is finished when it is not open any more and
 -- all its members have ended, and then its callbacks are enqueued, in the same transaction.
@@ -288,6 +317,8 @@ CREATE TABLE jr_schedule (
     limit_key   TEXT,
     limit_size  INTEGER,
     limit_drop  INTEGER NOT NULL DEFAULT 0,
+    limit_rate  INTEGER,
+    limit_period INTEGER,
     source      TEXT    NOT NULL CONSTRAINT "a schedule comes from code or from a command" CHECK (source IN ('code', 'command')),
     created_at  INTEGER NOT NULL,              -- intervals are counted from here
     next_at     INTEGER,                       -- the next instant; NULL: none comes any more, or it does not fire
@@ -308,6 +339,17 @@ CREATE TABLE jr_fire (
     reason     TEXT,
     more       INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (schedule, instant)
+) STRICT, WITHOUT ROWID;
+
+-- Outboxes ----------------------------------------------------------------------------------------
+-- Of outboxes in applications' own databases (jobrunner/outbox.sql): up to which row they have become jobs. It is written in
+-- the transaction that enqueues these, so that each row does so once, whoever dies when.
+
+CREATE TABLE jr_drained (
+    outbox TEXT    NOT NULL PRIMARY KEY,       -- its name in jr_outbox_name
+    file   TEXT    NOT NULL,                   -- where it was seen last
+    last   INTEGER NOT NULL,                   -- the number of the last row that was taken
+    at     INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- Payloads ----------------------------------------------------------------------------------------

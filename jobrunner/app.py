@@ -258,31 +258,36 @@ class App:
             self._inline = before
 
     @contextlib.contextmanager
-    def using(self, connection: Any) -> Iterator[None]:
+    def using(self, connection: Any, *, outbox: bool = False) -> Iterator[None]:
         """Enqueue on a connection of yours, in its transaction: a sqlite3, apsw or SQLAlchemy connection, or a Session.
 
         The jobs are committed, or rolled back, together with your rows; nothing is begun or ended here. Our tables must
         be in the database of that connection, and it must be the one of this app: `app.install(conn)` makes them. A
         transaction that you begin by hand is best begun IMMEDIATE: one that has read before another program wrote
         cannot write any more, and SQLite says that it is locked.
-        """
-        from jobrunner.callers import UsingClient  # knows the database, which no worker does
 
-        borrowed = _borrowed.set((*_borrowed.get(), (self, UsingClient.on(connection, self.path))))
+        With `outbox`, the connection is to another database, which has an outbox: what is enqueued is a row there, and
+        becomes a job when a runner drains it. It has no number before, and so nothing can be asked of it.
+        """
+        from jobrunner.callers import OutboxClient, UsingClient  # knows the database, which no worker does
+
+        client = OutboxClient(connection) if outbox else UsingClient.on(connection, self.path)
+        borrowed = _borrowed.set((*_borrowed.get(), (self, client)))
         try:
             yield
         finally:
             _borrowed.reset(borrowed)
 
     @staticmethod
-    def install(connection: Any) -> list[str]:
+    def install(connection: Any, *, outbox: bool = False) -> list[str]:
         """Make the tables in your own database, in your transaction; gives the views whose names you have already.
 
-        A runner puts the file into WAL mode when it opens it.
+        With `outbox` no more than an outbox, for jobs that are in another database. A runner puts the file into WAL
+        mode when it opens it; that of an outbox it leaves as it is.
         """
         from jobrunner.callers import install
 
-        return install(connection)
+        return install(connection, outbox=outbox)
 
     def drain(self, queues: Sequence[str] = ()) -> int:
         """For tests: do all that is due, here, one after the other, without processes; tells how many were done."""

@@ -30,6 +30,8 @@ class Plan(NamedTuple):
     limit_key: str | None = None
     limit_size: int | None = None
     limit_drop: bool = False
+    limit_rate: int | None = None
+    limit_period: int | None = None
 
 
 class Schedule(NamedTuple):

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from jobrunner import dependencies, limits, outputs, payload, unknown_tasks
+from jobrunner import dependencies, keys, limits, outputs, payload, unknown_tasks
 from jobrunner.database import Database
 from jobrunner.errors import InvocationNotFound, OutputMissing, UniqueKeyTaken, UsageError
 from jobrunner.models import Claimed, Enqueued, InvocationId, Request, RunnerId
@@ -43,6 +43,11 @@ def put(database: Database, requests: Iterable[Request]) -> list[Enqueued]:
 
 
 def _enqueue_keyed(database: Database, request: Request) -> Enqueued:
+    if request.if_exists == "debounce":
+        return _debounce(database, request)
+    if request.if_exists == "throttle":
+        earlier = keys.throttled(database, request)
+        return Enqueued(_insert(database, [request])[0], True) if earlier is None else Enqueued(earlier, False)
     asked = "key_used" if request.if_exists == "once" else "key_holder"
     holder = database.one(asked, key=request.unique_key) if request.unique_key is not None else None
     if holder is not None:
@@ -52,6 +57,18 @@ def _enqueue_keyed(database: Database, request: Request) -> Enqueued:
         if request.if_exists == "error" or started:
             raise UniqueKeyTaken(str(request.unique_key), holder[0], started and request.if_exists == "replace")
         cancel(database, [holder[0]], reason="replaced by a newer job with the same key")
+    return Enqueued(_insert(database, [request])[0], True)
+
+
+def _debounce(database: Database, request: Request) -> Enqueued:
+    request = request._replace(run_at=now_ms() + (request.window or 0))
+    holder = database.one("key_holder", key=request.unique_key)
+    if holder is not None and holder[1] not in STARTED:
+        keys.put_off(database, request, holder[0])
+        limits.let_in(database, [holder[2]])  # it may have had its turn
+        return Enqueued(InvocationId(holder[0]), False)
+    if holder is not None:
+        request = keys.hand_over(database, request, holder[0])
     return Enqueued(_insert(database, [request])[0], True)
 
 
@@ -112,6 +129,8 @@ class Taken(NamedTuple):
     more: bool = False
     next_at: int | None = None
     """When the clock alone lets more in, by the rate or the pause of a queue."""
+    rated: bool = False
+    """Whether it came upon jobs whose key has a rate: what is due next may have changed."""
 
 
 def claim(database: Database, runner: RunnerId, queues: Sequence[str], limit: int) -> list[Claimed]:
@@ -132,7 +151,13 @@ def take(
         now = _take(database, runner, share.queues, most, awaited_only=awaited_only)
         if share.most is not None and now.claimed:
             began(database, Counter(one.queue for one in now.claimed))
-        taken = Taken(taken.claimed + now.claimed, taken.dropped + now.dropped, taken.more or now.more, found.next_at)
+        taken = Taken(
+            taken.claimed + now.claimed,
+            taken.dropped + now.dropped,
+            taken.more or now.more,
+            found.next_at,
+            taken.rated or now.rated,
+        )
     return taken._replace(claimed=_best_first(taken.claimed))
 
 
@@ -141,22 +166,32 @@ def _take(database: Database, runner: RunnerId, names: Sequence[str], limit: int
         return Taken(_take_unlimited(database, runner, names[0], limit, awaited_only=awaited_only))
     claimed: list[Claimed] = []
     dropped = parked = 0
+    let_in = is_rated = False
+    over: list[int] = []
     while names and len(claimed) < limit and parked < DUE_AT_ONCE:
+        now = now_ms()
         rows = database.query(
             "claim",
             runner=runner,
             queues=json.dumps(names),
             limit=limit - len(claimed),
             least_waiters=int(awaited_only),
-            now=now_ms(),
+            now=now,
         )
-        claimed += [Claimed(*row) for *row, status in rows if status == Status.RUNNING]
-        dropped += sum(row[-1] == Status.CANCELLED for row in rows)
-        now_parked = sum(row[-1] != Status.RUNNING for row in rows)
+        rated = [(one, status) for one, *_, status, rate in rows if rate is not None]
+        if rated:
+            is_rated = True
+            let_in |= limits.began(database, [one for one, status in rated if status == Status.RUNNING], now)
+            over += [one for one, status in rated if status == Status.BLOCKED]
+        claimed += [Claimed(*row) for *row, status, _ in rows if status == Status.RUNNING]
+        dropped += sum(row[-2] == Status.CANCELLED for row in rows)
+        now_parked = sum(row[-2] != Status.RUNNING for row in rows)
         if now_parked == 0:
             break  # nobody was moved out of the way of others
         parked += now_parked
-    return Taken(claimed, dropped, more=parked >= DUE_AT_ONCE)
+    if over:
+        limits.blocked(database, over)
+    return Taken(claimed, dropped, more=parked >= DUE_AT_ONCE or let_in, rated=is_rated)
 
 
 def _take_unlimited(
@@ -208,6 +243,7 @@ def promote_and_expire(database: Database) -> int:
     """Do what the clock demands: expired ones first, so that none of them is promoted; tells how many."""
     expired = database.query("expire_due", now=now_ms(), limit=DUE_AT_ONCE)
     limits.let_in(database, (row[1] for row in expired))
+    limits.let_in_due(database)
     promoted = database.query("promote_due", hold=0, now=now_ms(), limit=DUE_AT_ONCE)
     waiting = database.query("promote_due", hold=_WAITS, now=now_ms(), limit=DUE_AT_ONCE)
     if waiting:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobrunner import guest
+from jobrunner import guest, sql
 from jobrunner.database import Row
 from jobrunner.direct_client import DirectClient
 from jobrunner.errors import UsageError
 from jobrunner.guest import BorrowedDatabase, Caller
-from jobrunner.models import State
+from jobrunner.models import InvocationId, Request, State
+from jobrunner.outbox import text_of
 
 _UNFIT = ("AsyncSession", "AsyncConnection", "AsyncEngine", "Engine", "sessionmaker", "scoped_session")
 _LIBRARIES = ("sqlite3", "apsw")
@@ -113,8 +114,44 @@ class UsingClient(DirectClient):
         self.wait(ids, timeout)
 
 
-def install(connection: Any) -> list[str]:
-    """Make our tables on the caller's connection; gives the names of views that were left out."""
+class OutboxClient:
+    """What an app does in a block of `app.using(conn, outbox=True)`: it writes rows, in the caller's transaction."""
+
+    def __init__(self, connection: Any) -> None:
+        self._caller = caller(connection)
+        try:
+            is_there = self._ask("has_outbox")[0][0]
+        except Exception as error:  # whatever the caller's library raises
+            raise UsageError(f"this connection cannot be used: {error}") from error
+        if not is_there:
+            raise UsageError(
+                "the database of this connection has no outbox: `jobrunner init FILE --outbox` makes one, or "
+                "app.install(conn, outbox=True)"
+            )
+
+    def enqueue(self, requests: Sequence[Request]) -> list[InvocationId]:
+        """Put all in, or none; gives the numbers of the rows, negative, since they are no jobs yet."""
+        self._caller.begin()
+        with guest.savepoint(self._caller.execute):
+            texts = [text_of(request) for request in requests]
+            return [InvocationId(-self._ask("put_in_outbox", (text,))[0][0]) for text in texts]
+
+    def _ask(self, name: str, values: Any = ()) -> list[Row]:
+        return self._caller.execute(sql.queries()[name], values)
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise UsageError(
+            "what is in an outbox is no job yet, and inside of app.using(conn, outbox=True) none can be asked"
+        )
+
+    job = states = result = cancel = retry = log = progress = counts = wait = wait_async = _refuse
+
+
+def install(connection: Any, *, outbox: bool = False) -> list[str]:
+    """Make our tables, or an outbox, on the caller's connection; gives the names of views that were left out."""
     found = caller(connection)
     found.begin()
+    if outbox:
+        guest.install_outbox(found.execute)
+        return []
     return guest.install(found.execute)

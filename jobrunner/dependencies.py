@@ -40,7 +40,7 @@ def attach(database: Database, invocation_id: int, after: str) -> None:
     ids = sorted({edge.id for edge in edges})
     there = {row[0] for row in database.query("mark_awaited", ids=json.dumps(ids))}
     for one in ids:
-        if one not in there:
+        if one not in there or one >= invocation_id:  # itself has that number since a moment ago
             raise InvocationNotFound(one)
     database.change_many("put_dependency", [(edge.id, invocation_id, edge.kind) for edge in edges])
 

@@ -175,6 +175,15 @@ class RunnerDisobeys(JobRunnerError, TimeoutError):
         self.pid = pid
 
 
+class OutboxTrouble(JobRunnerError):
+    """An outbox cannot be drained now; nothing of it is lost."""
+
+    exit_code = 74
+
+    def __init__(self, path: Path, why: object) -> None:
+        super().__init__(f"the outbox in {path} cannot be drained: {why}")
+
+
 class UniqueKeyTaken(JobRunnerError):
     """An unfinished job holds the unique key already."""
 

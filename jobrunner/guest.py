@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from jobrunner import sql
 from jobrunner.connection import borrowing, statements_of
 from jobrunner.database import Database, Row, Value
+from jobrunner.database_file import make_file
 from jobrunner.errors import ForeignDatabase, UsageError
 from jobrunner.identity import SCHEMA_VERSION, Identity
 
@@ -48,10 +49,36 @@ def install(execute: Execute) -> list[str]:
     return left_out
 
 
+def install_outbox(execute: Execute) -> None:
+    """Make an outbox where there is none."""
+    for statement in statements_of(sql.outbox()):
+        execute(statement, ())
+
+
+def install_outbox_into(path: Path) -> None:
+    """Make an outbox in a file of an application, which is made where it is not there."""
+    make_file(path)
+    with borrowing(path) as connection:
+        install_outbox(lambda text, values: connection.execute(text, values).fetchall())
+
+
 def install_into(path: Path) -> list[str]:
     """Make our tables in a file of an application, in one transaction; gives the views that were left out."""
     with borrowing(path) as connection:
         return install(lambda text, values: connection.execute(text, values).fetchall())
+
+
+@contextmanager
+def savepoint(execute: Execute) -> Iterator[None]:
+    """A part of the caller's transaction: all of it is there, or nothing."""
+    execute("SAVEPOINT jobrunner", ())
+    try:
+        yield
+    except BaseException:
+        execute("ROLLBACK TO jobrunner", ())
+        execute("RELEASE jobrunner", ())
+        raise
+    execute("RELEASE jobrunner", ())
 
 
 def _is_hindered(name: str, statement: str, taken: set[str], left_out: list[str]) -> bool:
@@ -115,14 +142,8 @@ class BorrowedDatabase(Database):
             self._begin_as_caller()
         self._nested += 1
         try:
-            self._execute("SAVEPOINT jobrunner", ())
-            try:
+            with savepoint(self._execute):
                 yield
-            except BaseException:
-                self._execute("ROLLBACK TO jobrunner", ())
-                self._execute("RELEASE jobrunner", ())
-                raise
-            self._execute("RELEASE jobrunner", ())
         finally:
             self._nested -= 1
 

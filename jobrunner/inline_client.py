@@ -20,11 +20,18 @@ class InlineClient:
         self._progress: dict[int, Progress] = {}
 
     def enqueue(self, requests: Sequence[Request]) -> list[InvocationId]:
-        """Run them one after the other."""
+        """Run them one after the other; nothing is put off, but what a key that was used forbids is not run again."""
         ids: list[InvocationId] = []
         for request in requests:
-            ids.append(self._run(outputs.placed(request, ids)))
+            ids.append(self._earlier(request) or self._run(outputs.placed(request, ids)))
         return ids
+
+    def _earlier(self, request: Request) -> InvocationId | None:
+        if request.unique_key is None or request.if_exists not in ("once", "throttle"):
+            return None
+        since = now_ms() - (request.window or 0) if request.if_exists == "throttle" else 0
+        same = [job.id for job in self._jobs if job.unique_key == request.unique_key and job.created_at > since]
+        return same[-1] if same else None
 
     def _run(self, request: Request) -> InvocationId:
         if request.kind != "function":

@@ -12,6 +12,7 @@ Json = Any
 Kind = Literal["function", "command", "shell"]
 OverLimit = Literal["block", "drop"]
 IfExists = Literal["skip", "replace", "error", "once"]
+IfHeld = Literal[IfExists, "debounce", "throttle"]
 DependencyKind = Literal["success", "any", "failure"]
 StopReason = Literal["timeout", "cancel", "shutdown", "not_started", "returned", "neighbour", "unknown"]
 
@@ -37,7 +38,7 @@ class Request(NamedTuple):
     run_at: int | None = None
     expires_at: int | None = None
     unique_key: str | None = None
-    if_exists: IfExists = "skip"
+    if_exists: IfHeld = "skip"
     label: str | None = None
     policy: str | None = None
     hold: bool = False
@@ -52,6 +53,13 @@ class Request(NamedTuple):
     """The name of the batch that it joins: the unfinished one, or a new one."""
     outputs: bool = False
     """Whether `{"$output": 7}` in its arguments stands for the result of job 7, as `outputs` writes it."""
+    limit_rate: int | None = None
+    limit_period: int | None = None
+    """So many of its limit_key may begin in any so many milliseconds."""
+    window: int | None = None
+    """Of debounce and throttle, in milliseconds."""
+    longest: int | None = None
+    """For how many milliseconds, since it was first enqueued, a debounced one may be put off."""
 
 
 class Enqueued(NamedTuple):

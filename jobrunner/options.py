@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any, TypedDict
 
 from jobrunner.errors import UsageError
-from jobrunner.models import After, DependencyKind, IfExists, Json, Kind, OverLimit, Request
+from jobrunner.models import After, DependencyKind, IfExists, IfHeld, Json, Kind, OverLimit, Request
 from jobrunner.outputs import Output
 from jobrunner.policy import OnCrash, Policy, Retry
-from jobrunner.times import Duration, duration_ms, instant_ms, now_ms
+from jobrunner.times import Duration, duration_ms, instant_ms, now_ms, read_rate
 
 joining: ContextVar[str | None] = ContextVar("jobrunner_batch", default=None)
 """The batch that what is enqueued here joins, where it says nothing else."""
@@ -29,6 +29,9 @@ class OptionWords(TypedDict, total=False):
     expires: Duration | datetime | None
     unique: str | None
     if_exists: IfExists
+    debounce: Duration | None
+    debounce_max: Duration | None
+    throttle: Duration | None
     retry: Retry | int | None
     timeout: Duration | None
     on_crash: OnCrash | None
@@ -38,6 +41,7 @@ class OptionWords(TypedDict, total=False):
     hold: bool
     concurrency: int | None
     concurrency_key: str | None
+    rate: str | None
     over_limit: OverLimit
     after: Jobs
     after_any: Jobs
@@ -51,13 +55,17 @@ class Options:
 
     `delay` and `at` say when it may start, `expires` (a duration from now, or a time) until when it must
     have started. `unique` is a key that at most one unfinished invocation holds; `{name}` in it stands for
-    an argument; with `if_exists="once"` one that has finished keeps it, too, until it is pruned. At most `concurrency`
+    an argument; with `if_exists="once"` one that has finished keeps it, too, until it is pruned. With `debounce`, it
+    begins when its key was not enqueued for so long (at the latest `debounce_max` after the first time), and with what
+    was said last; with `throttle`, the job that was enqueued last with its key, finished or not, stands for all that
+    come within so long. At most `concurrency`
     jobs of a task are started at a time, or of those whose `concurrency_key`
     is the same: `"{account}"` counts by an argument, `"{*}"` by all of them, and a key without a `{` is shared
-    with other tasks. What is over the limit is blocked until there is room, or, with `over_limit="drop"`,
-    cancelled. It begins when all of `after` have succeeded, all of `after_any` have ended, and all of `after_failure`
-    have failed, were cancelled or expired; where one of them ends otherwise, it is cancelled itself. `retry` is a
-    number of attempts or a `Retry`. `batch` is the name of the batch that it joins. `timeout` bounds each attempt.
+    with other tasks. Of the same jobs, `rate` says how many may begin in any period, as in `"50/s"`. What is over a
+    limit is blocked until there is room, or, with `over_limit="drop"`, cancelled. It begins when all of `after` have
+    succeeded, all of `after_any` have ended, and all of `after_failure` have failed, were cancelled or expired; where
+    one of them ends otherwise, it is cancelled itself. `retry` is a number of attempts or a `Retry`. `batch` is the
+    name of the batch that it joins. `timeout` bounds each attempt.
     """
 
     queue: str = "default"
@@ -67,6 +75,9 @@ class Options:
     expires: Duration | datetime | None = None
     unique: str | None = None
     if_exists: IfExists = "skip"
+    debounce: Duration | None = None
+    debounce_max: Duration | None = None
+    throttle: Duration | None = None
     retry: Retry | int | None = None
     timeout: Duration | None = None
     on_crash: OnCrash | None = None
@@ -76,6 +87,7 @@ class Options:
     hold: bool = False
     concurrency: int | None = None
     concurrency_key: str | None = None
+    rate: str | None = None
     over_limit: OverLimit = "block"
     after: Jobs = ()
     after_any: Jobs = ()
@@ -93,10 +105,13 @@ class Options:
             raise UsageError("either a delay or a time, not both")
         if self.if_exists not in ("skip", "replace", "error", "once"):
             raise UsageError(f"if_exists is 'skip', 'replace', 'error' or 'once', not {self.if_exists!r}")
+        self._check_windows()
         if self.concurrency is not None and self.concurrency < 1:
             raise UsageError(f"concurrency is at least 1, not {self.concurrency}")
-        if self.concurrency_key is not None and self.concurrency is None:
-            raise UsageError("a concurrency_key needs concurrency=N: how many of it may run at a time")
+        if self.concurrency_key is not None and self.concurrency is None and self.rate is None:
+            raise UsageError('a concurrency_key needs concurrency=N, how many of it may run at a time, or rate="N/s"')
+        if self.rate is not None:
+            read_rate(self.rate)
         batch: object = self.batch
         if batch is not None and (not isinstance(batch, str) or not batch):
             raise UsageError(f"a batch has a name, not {batch!r}")
@@ -106,6 +121,30 @@ class Options:
         self.policy()
         self._run_at(0)
         self._expires_at(0)
+
+    def _check_windows(self) -> None:
+        said = [name for name in ("debounce", "throttle") if getattr(self, name) is not None]
+        if self.debounce_max is not None and duration_ms(self.debounce_max) < duration_ms(self.debounce or 0):
+            raise UsageError("debounce_max cannot be shorter than debounce")
+        if self.debounce_max is not None and self.debounce is None:
+            raise UsageError("debounce_max is for debounce alone")
+        if not said:
+            return
+        if self.unique is None:
+            raise UsageError(f"{said[0]} counts by a key: give unique=, or --key, beside it")
+        if len(said) > 1 or self.if_exists != "skip":
+            raise UsageError("one of debounce, throttle and if_exists says what happens where another job has the key")
+        if duration_ms(getattr(self, said[0])) < 1:
+            raise UsageError(f"{said[0]} is a time of at least a millisecond")
+        if self.debounce is not None and (self.delay is not None or self.at is not None or self._after() is not None):
+            raise UsageError("debounce says when it begins: no delay, time or after beside it")
+
+    def _window(self) -> int | None:
+        window = self.debounce if self.debounce is not None else self.throttle
+        return None if window is None else duration_ms(window)
+
+    def _if_held(self) -> IfHeld:
+        return "debounce" if self.debounce is not None else "throttle" if self.throttle is not None else self.if_exists
 
     def but(self, **changes: Any) -> "Options":
         """The same with some of it changed."""
@@ -126,9 +165,11 @@ class Options:
         by_moment = self.delay is not None or self.expires is not None
         return self.unique is None and not by_moment and "{" not in (self.concurrency_key or "")
 
-    def request(self, task: str, args: str, named: Json, kind: Kind = "function") -> Request:
+    def request(self, task: str, args: str, named: Json, kind: Kind = "function", now: int | None = None) -> Request:
         """The request to enqueue: `args` as JSON text, `named` as the values for the unique key."""
-        now = now_ms()
+        now = now_ms() if now is None else now
+        rate, period = (None, None) if self.rate is None else read_rate(self.rate)
+        is_limited = self.concurrency is not None or rate is not None
         return Request(
             task=task,
             kind=kind,
@@ -138,15 +179,19 @@ class Options:
             run_at=self._run_at(now),
             expires_at=self._expires_at(now),
             unique_key=None if self.unique is None else unique_key(self.unique, named),
-            if_exists=self.if_exists,
+            if_exists=self._if_held(),
             label=self.label,
             policy=self.policy().to_json(),
             hold=self.hold,
-            limit_key=None if self.concurrency is None else limit_key(task, self.concurrency_key, named),
+            limit_key=limit_key(task, self.concurrency_key, named) if is_limited else None,
             limit_size=self.concurrency,
             limit_drop=self.over_limit == "drop",
             after=self._after(),
             batch=self.batch,
+            limit_rate=rate,
+            limit_period=period,
+            window=self._window(),
+            longest=None if self.debounce_max is None else duration_ms(self.debounce_max),
         )
 
     def _after(self) -> str | None:

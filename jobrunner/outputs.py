@@ -71,6 +71,8 @@ def given(request: Request, jobs: Sequence[int]) -> Request:
 
 def behind(request: Request, jobs: Sequence[int]) -> Request:
     """The request, to begin when these, too, have succeeded."""
+    if jobs and request.if_exists == "debounce":
+        raise UsageError("debounce says when it begins: it cannot wait for the results of other jobs")
     after = [After(*edge) for edge in json.loads(request.after or "[]")]
     return request._replace(after=_after([*after, *map(After, jobs)]))
 

@@ -70,9 +70,9 @@ def _check_depth(text: str, what: str) -> None:
         raise NotSerializable(f"the {what} are nested deeper than {MAX_DEPTH} levels")
 
 
-def load(text: str, what: str) -> Json:
-    """Read JSON text from a user, within the limits."""
-    check_size(len(text.encode("utf-8", "surrogatepass")), what)  # before it costs time and memory to read it
+def load(text: str, what: str, *, frame: int = 0) -> Json:
+    """Read JSON text from a user, within the limits; `frame` bytes of it are not the user's."""
+    check_size(len(text.encode("utf-8", "surrogatepass")) - frame, what)  # before it costs time and memory to read it
     try:
         text.encode()
         value = _decode(text)

@@ -55,6 +55,8 @@ def plan_of(
         limit_key=request.limit_key,
         limit_size=request.limit_size,
         limit_drop=request.limit_drop,
+        limit_rate=request.limit_rate,
+        limit_period=request.limit_period,
     )
 
 

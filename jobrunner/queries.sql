@@ -25,15 +25,16 @@ CREATE VIEW jr_schema AS SELECT 1 AS version;
 -- Enqueueing --------------------------------------------------------------------------------------
 
 -- name: enqueue
--- The parameters are the fields of a Request in their order, then the present; ?9 says what becomes of a key that is
--- held, and is not kept. Arguments above about 1 kB, and those with results of others, go into a table of their own.
+-- The parameters are the fields of a Request in their order, then the present; ?9, ?23 and ?24 say what becomes of a key that
+-- is held, and are not kept. Arguments above about 1 kB, and those with results of others, go into a table of their own.
 INSERT INTO jr_invocation(task, kind, args, queue, priority, run_at, expires_at, unique_key, label, policy, hold,
-                          parent, limit_key, limit_size, limit_drop, schedule, deps, batch, created_at, status, reason)
+                          parent, limit_key, limit_size, limit_drop, schedule, deps, batch, limit_rate, limit_period,
+                          created_at, status, reason)
 VALUES (?1, ?2, CASE WHEN length(?3) <= 1000 AND NOT ?20 THEN ?3 END, ?4, ?5, ?6, ?7, ?8, ?10, ?11,
         CASE WHEN ?12 THEN 1 WHEN ?18 IS NULL THEN 0 ELSE 2 END,
         ?13, ?14, ?15, ?16, ?17, CASE WHEN ?18 IS NULL THEN 0 ELSE json_array_length(?18) END,
-        CASE WHEN ?19 IS NOT NULL THEN (SELECT id FROM jr_batch WHERE name = ?19 AND finished_at IS NULL) END, ?21,
-        CASE WHEN ?12 THEN 'blocked' WHEN ?6 > ?21 THEN 'scheduled' WHEN ?18 IS NULL THEN 'pending' ELSE 'blocked' END,
+        CASE WHEN ?19 IS NOT NULL THEN (SELECT id FROM jr_batch WHERE name = ?19 AND finished_at IS NULL) END, ?21, ?22, ?25,
+        CASE WHEN ?12 THEN 'blocked' WHEN ?6 > ?25 THEN 'scheduled' WHEN ?18 IS NULL THEN 'pending' ELSE 'blocked' END,
         CASE WHEN ?12 THEN 'held' WHEN ?18 IS NOT NULL THEN 'waits for job ' || json_extract(?18, '$[0][0]')
              || CASE WHEN json_array_length(?18) > 1 THEN ' and ' || (json_array_length(?18) - 1) || ' more' ELSE '' END END);
 
@@ -60,11 +61,31 @@ SELECT one.id, one.status, coalesce(octet_length(result.value), 0)
 SELECT invocation, value FROM jr_result WHERE invocation IN (SELECT value FROM json_each(:ids));
 
 -- name: key_holder
-SELECT id, status FROM jr_invocation WHERE unique_key = :key AND finished_at IS NULL;
+SELECT id, status, limit_key FROM jr_invocation WHERE unique_key = :key AND finished_at IS NULL;
 
 -- name: key_used
 -- Whoever has, or had, the key: the newest.
-SELECT id, status FROM jr_invocation WHERE unique_key = :key AND unique_key IS NOT NULL ORDER BY id DESC LIMIT 1;
+SELECT id, status, created_at FROM jr_invocation WHERE unique_key = :key AND unique_key IS NOT NULL ORDER BY id DESC LIMIT 1;
+
+-- name: debounce
+-- The one that waits becomes what was asked for last, and begins later; not later than `longest` after it was made.
+UPDATE jr_invocation
+   SET status = CASE WHEN hold = 1 THEN status
+                     WHEN (:longest IS NULL OR created_at + :longest > :now) OR (status = 'blocked' AND hold = 0) THEN 'scheduled'
+                     ELSE status END,
+       run_at = min(:run_at, coalesce(created_at + :longest, :run_at)), changed_at = :now,
+       reason = CASE WHEN hold = 0 OR hold = 3 THEN 'debounced' ELSE reason END, hold = CASE hold WHEN 3 THEN 0 ELSE hold END,
+       task = :task, kind = :kind, args = CASE WHEN length(:args) <= 1000 THEN :args END, queue = :queue,
+       priority = :priority, expires_at = :expires_at, label = :label, policy = :policy,
+       limit_key = :limit_key, limit_size = :limit_size, limit_drop = :limit_drop, limit_rate = :limit_rate,
+       limit_period = :limit_period, attempt = 0, crashes = 0, cancel_at = NULL
+ WHERE id = :id;
+
+-- name: forget_argument
+DELETE FROM jr_argument WHERE invocation = :id;
+
+-- name: give_up_key
+UPDATE jr_invocation SET unique_key = NULL WHERE id = :id;
 
 -- Claiming ----------------------------------------------------------------------------------------
 
@@ -82,30 +103,39 @@ SELECT queue FROM name WHERE queue IS NOT NULL;
 -- priority, then age. Each of these is looked at once: it becomes running, or, where its limit is reached,
 -- blocked or cancelled, and so makes room for those behind it.
 UPDATE jr_invocation
-   SET status = picked.next,
-       claim = claim + (picked.next = 'running'), attempt = attempt + (picked.next = 'running'),
-       crashes = crashes + (picked.next = 'running'),
-       runner = CASE WHEN picked.next = 'running' THEN :runner ELSE runner END,
-       started_at = CASE WHEN picked.next = 'running' THEN :now ELSE started_at END,
-       finished_at = CASE WHEN picked.next = 'cancelled' THEN :now END,
-       changed_at = :now, reason = CASE WHEN picked.next <> 'running' THEN 'concurrency' END
+   SET status = CASE WHEN picked.over IS NULL THEN 'running' WHEN limit_drop THEN 'cancelled' ELSE 'blocked' END,
+       claim = claim + (picked.over IS NULL), attempt = attempt + (picked.over IS NULL),
+       crashes = crashes + (picked.over IS NULL),
+       runner = CASE WHEN picked.over IS NULL THEN :runner ELSE runner END,
+       started_at = CASE WHEN picked.over IS NULL THEN :now ELSE started_at END,
+       finished_at = CASE WHEN picked.over IS NOT NULL AND limit_drop THEN :now END,
+       changed_at = :now, reason = picked.over
   FROM (
     SELECT best.id,
-           CASE WHEN best.limit_key IS NULL
-                  OR row_number() OVER (PARTITION BY best.limit_key
-                                        ORDER BY best.waiters DESC, best.priority DESC, best.id)
+           CASE WHEN best.limit_key IS NULL THEN NULL
+                WHEN row_number() OVER key
                    + (SELECT count(*) FROM jr_invocation AS holder
                        WHERE holder.limit_key = best.limit_key AND holder.limit_key IS NOT NULL
                          AND (holder.status = 'running' OR holder.status = 'paused' OR holder.status = 'resumed'))
-                  <= best.limit_size THEN 'running'
-                WHEN best.limit_drop THEN 'cancelled' ELSE 'blocked' END AS next
+                  > best.limit_size THEN 'concurrency'
+                WHEN best.limit_rate IS NOT NULL
+                 AND row_number() OVER key > coalesce((
+                     -- The room of its rate, as in rate_room.
+                     SELECT coalesce((SELECT begun.number FROM jr_begun AS begun
+                                       WHERE begun.limit_key = rate.limit_key AND begun.number > rate.begun - best.limit_rate
+                                         AND begun.at >= :now - best.limit_period ORDER BY begun.number LIMIT 1),
+                                     rate.begun + 1) - rate.begun + best.limit_rate - 1
+                       FROM jr_rate AS rate WHERE rate.limit_key = best.limit_key), best.limit_rate)
+                THEN 'rate' END AS over
       FROM json_each(:queues) AS queue CROSS JOIN jr_invocation AS best
         ON best.id IN (SELECT id FROM jr_invocation
                         WHERE status = 'pending' AND queue = queue.value AND waiters >= :least_waiters
                         ORDER BY waiters DESC, priority DESC, id LIMIT :limit)
+    WINDOW key AS (PARTITION BY best.limit_key ORDER BY best.waiters DESC, best.priority DESC, best.id)
      ORDER BY best.waiters DESC, best.priority DESC, best.id LIMIT :limit) AS picked
  WHERE jr_invocation.id = picked.id
-RETURNING id, claim, attempt, crashes, kind, task, args, policy, queue, priority, started_at, waiters, limit_key, status;
+RETURNING id, claim, attempt, crashes, kind, task, args, policy, queue, priority, started_at, waiters, limit_key, status,
+          limit_rate;
 
 -- name: any_limited
 SELECT EXISTS (SELECT 1 FROM jr_invocation WHERE status = 'pending' AND limit_key IS NOT NULL);
@@ -121,11 +151,12 @@ UPDATE jr_invocation
 RETURNING id, claim, attempt, crashes, kind, task, args, policy, queue, priority, started_at, waiters, limit_key;
 
 -- name: free_places
--- How many places of a limit are free for those that are blocked by it; no row where nobody is. Where their sizes
--- differ, that of one counts: the claim lets nobody in above its own.
+-- How many places of a limit are free for those that are blocked by it, and what their rate is; no row where nobody is.
+-- Where their sizes or rates differ, those of one count: the claim lets nobody in above its own.
 SELECT blocked.limit_size - (SELECT count(*) FROM jr_invocation AS holder
                               WHERE holder.limit_key = :key AND holder.limit_key IS NOT NULL
-                                AND (holder.status = 'running' OR holder.status = 'paused' OR holder.status = 'resumed'))
+                                AND (holder.status = 'running' OR holder.status = 'paused' OR holder.status = 'resumed')),
+       blocked.limit_rate, blocked.limit_period
   FROM jr_invocation AS blocked
  WHERE blocked.status = 'blocked' AND blocked.limit_key = :key AND blocked.hold = 0 LIMIT 1;
 
@@ -146,9 +177,107 @@ UPDATE jr_invocation SET status = 'pending', changed_at = :now, reason = NULL
                         ORDER BY waiters DESC, priority DESC, id LIMIT :free))
 RETURNING id;
 
+-- name: rate_room
+-- How many of the key may begin now, and when one more may. Those that begin are numbered, so the first of the last `rate`
+-- of them that is still in the period says how many have left it.
+SELECT coalesce((SELECT number FROM jr_begun WHERE limit_key = :key AND number > rate.begun - :rate AND at >= :now - :period
+                  ORDER BY number LIMIT 1), rate.begun + 1) - rate.begun + :rate - 1,
+       (SELECT at FROM jr_begun WHERE limit_key = :key AND number = rate.begun - :rate + 1) + :period + 1
+  FROM jr_rate AS rate WHERE rate.limit_key = :key;
+
+-- name: count_begun
+INSERT INTO jr_rate(limit_key, begun, longest, idle_at)
+SELECT limit_key, count(*), max(limit_period), :now + max(limit_period) + 1
+  FROM jr_invocation WHERE id IN (SELECT value FROM json_each(:ids)) GROUP BY limit_key
+    ON CONFLICT (limit_key) DO UPDATE
+   SET begun = begun + excluded.begun, longest = max(longest, excluded.longest),
+       idle_at = max(idle_at, :now + max(longest, excluded.longest) + 1);
+
+-- name: put_begun
+INSERT INTO jr_begun(limit_key, number, at)
+SELECT job.limit_key, rate.begun + 1 - row_number() OVER (PARTITION BY job.limit_key ORDER BY job.id), :now
+  FROM jr_invocation AS job JOIN jr_rate AS rate ON rate.limit_key = job.limit_key
+ WHERE job.id IN (SELECT value FROM json_each(:ids))
+RETURNING limit_key;
+
+-- name: wait_for_rate
+-- Those that have just been blocked by a rate: when one more of their key may begin.
+UPDATE jr_rate SET let_in_at = min(coalesce(let_in_at, found.at), found.at)
+  FROM (SELECT job.limit_key AS key,
+               min(CASE WHEN begun.at + job.limit_period >= :now THEN begun.at + job.limit_period + 1 ELSE :later END) AS at
+          FROM jr_invocation AS job JOIN jr_rate AS rate ON rate.limit_key = job.limit_key
+          LEFT JOIN jr_begun AS begun
+            ON begun.limit_key = rate.limit_key AND begun.number = rate.begun - job.limit_rate + 1
+         WHERE job.id IN (SELECT value FROM json_each(:ids)) AND job.status = 'blocked' AND job.reason = 'rate'
+         GROUP BY job.limit_key) AS found
+ WHERE jr_rate.limit_key = found.key;
+
+-- name: blocked_queues
+-- Leaps from name to name, as in `unblock`.
+WITH RECURSIVE name(queue) AS (
+    SELECT min(queue) FROM jr_invocation WHERE status = 'blocked' AND limit_key = :key AND hold = 0
+    UNION ALL
+    SELECT (SELECT min(queue) FROM jr_invocation
+             WHERE status = 'blocked' AND limit_key = :key AND hold = 0 AND queue > name.queue)
+      FROM name WHERE name.queue IS NOT NULL)
+SELECT queue FROM name WHERE queue IS NOT NULL;
+
+-- name: turns
+-- How many of the key are to be claimed in the queue before the best of those that are blocked.
+SELECT count(*)
+  FROM (SELECT waiters, priority, id FROM jr_invocation
+         WHERE limit_key = :key AND limit_key IS NOT NULL AND queue = :queue AND status = 'pending'
+         ORDER BY waiters DESC, priority DESC, id LIMIT :limit) AS turn,
+       (SELECT waiters, priority, id FROM jr_invocation
+         WHERE limit_key = :key AND queue = :queue AND hold = 0 AND status = 'blocked'
+         ORDER BY waiters DESC, priority DESC, id LIMIT 1) AS best
+ WHERE turn.waiters > best.waiters
+    OR (turn.waiters = best.waiters
+        AND (turn.priority > best.priority OR (turn.priority = best.priority AND turn.id < best.id)));
+
+-- name: unblock_some
+UPDATE jr_invocation SET status = 'pending', changed_at = :now, reason = NULL
+ WHERE id IN (SELECT id FROM jr_invocation
+               WHERE status = 'blocked' AND limit_key = :key AND hold = 0 AND queue = :queue
+               ORDER BY waiters DESC, priority DESC, id LIMIT :limit);
+
+-- name: forget_begun
+-- Those that have left every period, the oldest first.
+DELETE FROM jr_begun
+ WHERE limit_key = :key AND at < :now - (SELECT longest FROM jr_rate WHERE limit_key = :key)
+   AND number IN (SELECT number FROM jr_begun WHERE limit_key = :key ORDER BY number LIMIT :limit);
+
+-- name: forget_rates
+DELETE FROM jr_rate
+ WHERE limit_key IN (SELECT limit_key FROM jr_rate WHERE idle_at < :now AND let_in_at IS NULL ORDER BY idle_at LIMIT :limit);
+
+-- name: let_in_at
+UPDATE jr_rate SET let_in_at = :at WHERE limit_key = :key;
+
+-- name: rates_due
+UPDATE jr_rate SET let_in_at = NULL
+ WHERE limit_key IN (SELECT limit_key FROM jr_rate WHERE let_in_at IS NOT NULL AND let_in_at <= :now ORDER BY let_in_at LIMIT :limit)
+RETURNING limit_key;
+
+-- name: move_begun
+UPDATE jr_begun SET at = at + :by;
+
+-- name: move_rates
+UPDATE jr_rate SET idle_at = idle_at + :by, let_in_at = let_in_at + :by;
+
+-- name: limits_of
+-- Of a job: its key and limits, how many have a place of it, and what of its rate is used.
+SELECT job.limit_key, job.limit_size, job.limit_rate, job.limit_period,
+       (SELECT count(*) FROM jr_invocation AS holder
+         WHERE holder.limit_key = job.limit_key AND holder.limit_key IS NOT NULL
+           AND (holder.status = 'running' OR holder.status = 'paused' OR holder.status = 'resumed')),
+       (SELECT let_in_at FROM jr_rate WHERE limit_key = job.limit_key)
+  FROM jr_invocation AS job WHERE job.id = :id AND job.limit_key IS NOT NULL;
+
 -- name: next_due
 -- The next moments at which the clock alone changes a status, or fires a schedule.
-SELECT (SELECT min(run_at) FROM jr_invocation WHERE status = 'scheduled' AND hold = 0),
+SELECT (SELECT min(let_in_at) FROM jr_rate WHERE let_in_at IS NOT NULL),
+       (SELECT min(run_at) FROM jr_invocation WHERE status = 'scheduled' AND hold = 0),
        (SELECT min(run_at) FROM jr_invocation WHERE status = 'scheduled' AND hold = 2),
        (SELECT min(next_at) FROM jr_unknown),
        (SELECT min(expires_at) FROM jr_invocation
@@ -197,10 +326,13 @@ UPDATE jr_start SET at = :now WHERE at > :now;
 UPDATE jr_unknown SET next_at = next_at + :by;
 
 -- name: retries_waiting
--- Whether a drain has something to wait for: attempts that failed and will be made again.
+-- Whether a drain has something to wait for: attempts that failed and will be made again, or who waits for a rate.
 SELECT EXISTS (SELECT 1 FROM jr_invocation
                 WHERE status = 'scheduled' AND hold = 0 AND attempt > 0
-                  AND (:queues = '[]' OR queue IN (SELECT value FROM json_each(:queues))));
+                  AND (:queues = '[]' OR queue IN (SELECT value FROM json_each(:queues))))
+    OR EXISTS (SELECT 1 FROM jr_rate AS rate JOIN jr_invocation AS job ON job.limit_key = rate.limit_key
+                WHERE rate.let_in_at IS NOT NULL AND job.status = 'blocked' AND job.hold = 0
+                  AND (:queues = '[]' OR job.queue IN (SELECT value FROM json_each(:queues))));
 
 -- name: has_pending
 SELECT EXISTS (SELECT 1 FROM json_each(:queues) AS queue
@@ -365,7 +497,7 @@ WITH RECURSIVE reached(id) AS (
     UNION SELECT edge.on_id FROM reached JOIN jr_dependency AS edge ON edge.invocation = reached.id AND edge.settled = 0
     UNION SELECT holder.id FROM reached JOIN jr_invocation AS needy ON needy.id = reached.id
             JOIN jr_invocation AS holder ON holder.limit_key = needy.limit_key
-           WHERE needy.limit_key IS NOT NULL AND needy.limit_drop = 0
+           WHERE needy.limit_key IS NOT NULL AND needy.limit_size IS NOT NULL AND needy.limit_drop = 0
              AND (needy.status = 'pending' OR needy.status = 'blocked' OR needy.status = 'scheduled')
              AND holder.limit_key IS NOT NULL
              AND (holder.status = 'running' OR holder.status = 'paused' OR holder.status = 'resumed'))
@@ -374,7 +506,7 @@ SELECT EXISTS (SELECT 1 FROM reached WHERE id = :id);
 -- name: place_needed
 -- The limit that a job has to have a place of before it can start; no row where it has started, or needs none.
 SELECT limit_key, limit_size FROM jr_invocation
- WHERE id = :id AND limit_key IS NOT NULL AND limit_drop = 0
+ WHERE id = :id AND limit_key IS NOT NULL AND limit_size IS NOT NULL AND limit_drop = 0
    AND (status = 'pending' OR status = 'blocked' OR status = 'scheduled');
 
 -- name: place_holders
@@ -767,17 +899,17 @@ SELECT i.id
 -- name: put_schedule
 -- The fields of a Plan in their order, then its source, the present, and its next instant.
 INSERT INTO jr_schedule(name, spec, zone, task, kind, args, overlap, missed, missed_age, jitter, until, queue, priority, label,
-                        policy, limit_key, limit_size, limit_drop, source, created_at, next_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)
+                        policy, limit_key, limit_size, limit_drop, limit_rate, limit_period, source, created_at, next_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)
     ON CONFLICT (name) DO UPDATE
    SET spec = ?2, zone = ?3, task = ?4, kind = ?5, args = ?6, overlap = ?7, missed = ?8, missed_age = ?9, jitter = ?10,
        until = ?11, queue = ?12, priority = ?13, label = ?14, policy = ?15, limit_key = ?16, limit_size = ?17,
-       limit_drop = ?18, source = ?19, next_at = ?21, vanished_at = NULL;
+       limit_drop = ?18, limit_rate = ?19, limit_period = ?20, source = ?21, next_at = ?23, vanished_at = NULL;
 
 -- name: schedules
 -- :schedule is NULL for all.
 SELECT name, spec, zone, task, kind, args, overlap, missed, missed_age, jitter, until, queue, priority, label,
-       policy, limit_key, limit_size, limit_drop, source, created_at, next_at, last_at, paused, paused_until, vanished_at
+       policy, limit_key, limit_size, limit_drop, limit_rate, limit_period, source, created_at, next_at, last_at, paused, paused_until, vanished_at
   FROM jr_schedule WHERE :schedule IS NULL OR name = :schedule ORDER BY name;
 
 -- name: due_schedules
@@ -810,6 +942,54 @@ SELECT id FROM jr_invocation WHERE schedule = :schedule AND schedule IS NOT NULL
 -- name: fires
 SELECT schedule, instant, at, invocation, reason, more FROM jr_fire
  WHERE schedule = :schedule ORDER BY instant DESC LIMIT :limit;
+
+-- Outboxes ----------------------------------------------------------------------------------------
+
+-- name: drained
+SELECT last FROM jr_drained WHERE outbox = :outbox;
+
+-- name: set_drained
+INSERT INTO jr_drained(outbox, file, last, at) VALUES (:outbox, :file, :last, :now)
+    ON CONFLICT (outbox) DO UPDATE SET file = :file, last = max(last, :last), at = :now;
+
+-- name: has_outbox
+-- In the application's database, as all that follows.
+SELECT count(*) = 3 FROM sqlite_schema WHERE type = 'table' AND name IN ('jr_outbox', 'jr_outbox_refused', 'jr_outbox_name');
+
+-- name: outbox_name
+SELECT name FROM jr_outbox_name;
+
+-- name: outbox_last
+-- The largest number that it has given.
+SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'jr_outbox'), 0);
+
+-- name: outbox_rows
+SELECT id, job, at FROM jr_outbox WHERE id > :after ORDER BY id LIMIT :limit;
+
+-- name: outbox_has_drained
+SELECT EXISTS (SELECT 1 FROM jr_outbox WHERE id <= :last);
+
+-- name: forget_outbox
+DELETE FROM jr_outbox WHERE id <= :last;
+
+-- name: put_in_outbox
+INSERT INTO jr_outbox(job) VALUES (?1) RETURNING id;
+
+-- name: refuse_in_outbox
+INSERT OR REPLACE INTO jr_outbox_refused(id, job, at, error) SELECT id, job, at, ?2 FROM jr_outbox WHERE id = ?1;
+
+-- name: remove_from_outbox
+DELETE FROM jr_outbox WHERE id = ?1;
+
+-- name: outbox_refused
+SELECT id, job, at, error FROM jr_outbox_refused ORDER BY id;
+
+-- name: outbox_retry
+INSERT INTO jr_outbox(job, at) SELECT job, at FROM jr_outbox_refused
+ WHERE :ids IS NULL OR id IN (SELECT value FROM json_each(:ids)) ORDER BY id RETURNING id;
+
+-- name: forget_refused
+DELETE FROM jr_outbox_refused WHERE :ids IS NULL OR id IN (SELECT value FROM json_each(:ids));
 
 -- Forgetting --------------------------------------------------------------------------------------
 

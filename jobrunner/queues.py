@@ -11,10 +11,9 @@ from typing import NamedTuple
 from jobrunner.arrangements import QueueSetting
 from jobrunner.database import Database
 from jobrunner.errors import UsageError
-from jobrunner.times import duration_ms, now_ms
+from jobrunner.times import now_ms, read_rate
 
 FOREVER = 2**62
-_PERIODS = {"s": 1000, "sec": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 class Share(NamedTuple):
@@ -92,17 +91,6 @@ def limit(database: Database, queue: str, *, concurrency: int | None, rate: str 
         database.query("set_queue", queue=queue)
         database.query("limit_queue", queue=queue, concurrency=concurrency, rate=count, period=period)
         database.query("forget_plain_queues")
-
-
-def read_rate(text: str) -> tuple[int, int]:
-    """`100/min`, `50/s`, `10/30s`: how many, in how many milliseconds."""
-    number, slash, period = text.replace(" ", "").partition("/")
-    if not slash or not number.isdigit() or not 1 <= int(number[:9]) <= 100_000 or not period:
-        raise UsageError(f"a rate is a number in a time, as in 50/s, 100/min or 10/30s, not {text!r}")
-    milliseconds = _PERIODS.get(period) or duration_ms(period)
-    if milliseconds < 1:
-        raise UsageError(f"a rate is in a time of at least a millisecond, not {text!r}")
-    return int(number), milliseconds
 
 
 def _room(database: Database, one: QueueSetting, now: int) -> tuple[int | None, int | None]:

@@ -209,10 +209,7 @@ def _write_down(database: Database, fire: Fire) -> bool:
 
 
 def _request(plan: Plan, instant: int | None = None) -> Request:
-    limit: tuple[str | None, int | None, bool] = (plan.limit_key, plan.limit_size, plan.limit_drop)
-    if plan.overlap in ("queue", "replace"):
-        limit = (f"schedule {plan.name}", 1, False)  # one at a time, by what holds across runners anyway
-    return Request(
+    request = Request(
         task=plan.task,
         kind=plan.kind,
         args=plan.args,
@@ -221,11 +218,16 @@ def _request(plan: Plan, instant: int | None = None) -> Request:
         run_at=_later(plan, instant),
         label=plan.label,
         policy=plan.policy,
-        limit_key=limit[0],
-        limit_size=limit[1],
-        limit_drop=limit[2],
+        limit_key=plan.limit_key,
+        limit_size=plan.limit_size,
+        limit_drop=plan.limit_drop,
+        limit_rate=plan.limit_rate,
+        limit_period=plan.limit_period,
         schedule=plan.name,
     )
+    if plan.overlap in ("queue", "replace"):  # one at a time, by what holds across runners anyway; `_check`: no other
+        return request._replace(limit_key=f"schedule {plan.name}", limit_size=1)
+    return request
 
 
 def _later(plan: Plan, instant: int | None) -> int | None:

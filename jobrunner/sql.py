@@ -13,6 +13,11 @@ def schema() -> str:
     return (inside if inside.exists() else _PACKAGE.parent / "schema.sql").read_text("utf-8")
 
 
+def outbox() -> str:
+    """The text of outbox.sql."""
+    return (_PACKAGE / "outbox.sql").read_text("utf-8")
+
+
 def migrations(folder: Path = _PACKAGE / "migrations") -> dict[int, str]:
     """The scripts that lead to each schema version, by that version: `0002_edges.sql` leads to 2."""
     return {int(file.name[:4]): file.read_text("utf-8") for file in sorted(folder.glob("[0-9]*.sql"))}

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from jobrunner.errors import UsageError
 
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_PERIODS = {"s": 1000, "sec": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _PART = r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d|w)\s*"  # compiled where it is first used, and then kept by re
 
 LONGEST_MS = 1000 * 365 * 86_400_000
@@ -94,6 +95,17 @@ def _parse(text: str) -> int:
     if not stripped or "".join(part.group() for part in parts) != stripped:
         raise UsageError(f"{text!r} is not a duration: write it like 90s, 10m, 1h30m or 2d")
     return round(sum(float(part[1]) * _UNITS[part[2]] for part in parts))
+
+
+def read_rate(text: str) -> tuple[int, int]:
+    """`100/min`, `50/s`, `10/30s`: how many, in how many milliseconds."""
+    number, slash, period = text.replace(" ", "").partition("/")
+    if not slash or not number.isdigit() or not 1 <= int(number[:9]) <= 100_000 or not period:
+        raise UsageError(f"a rate is a number in a time, as in 50/s, 100/min or 10/30s, not {text!r}")
+    milliseconds = _PERIODS.get(period) or duration_ms(period)
+    if milliseconds < 1:
+        raise UsageError(f"a rate is in a time of at least a millisecond, not {text!r}")
+    return int(number), milliseconds
 
 
 def instant_ms(instant: str | datetime) -> int:

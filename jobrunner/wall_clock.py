@@ -38,6 +38,8 @@ class WallClock:
             self._database.query("move_retries", by=by)
             self._database.query("move_unknown", by=by)
             self._database.query("move_starts", by=by)
+            self._database.query("move_begun", by=by)
+            self._database.query("move_rates", by=by)
         return True
 
     def written(self) -> None:

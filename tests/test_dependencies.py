@@ -214,6 +214,8 @@ def test_what_cannot_be_waited_for_is_refused_and_nothing_is_queued(app: App, pa
             app.enqueue("a:b", after=wrong)
     with pytest.raises(InvocationNotFound, match="99"):
         app.enqueue("a:b", after=[first, 99])
+    with pytest.raises(InvocationNotFound, match=str(first.id + 1)):
+        app.enqueue("a:b", after=first.id + 1)  # the number that it would have itself
     with pytest.raises(UsageError, match="in one way"):
         app.enqueue("a:b", after=first, after_any=first)
     assert rows(path, "SELECT count(*) FROM jr_invocation") == [(1,)]

@@ -203,4 +203,4 @@ def test_the_command_line(folder: Path, path: Path) -> None:
         done = cli("queue", *words)
         assert (done.returncode, sentence in done.stderr, "Traceback" in done.stderr) == (2, True, False), done
     with pytest.raises(UsageError):
-        queues.read_rate("10/0ms")
+        times.read_rate("10/0ms")

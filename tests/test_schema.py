@@ -176,8 +176,8 @@ STATUSES = list(Status)
 FINISHED = {"success", "failed", "cancelled", "expired"}
 LAW = {
     "scheduled": {"pending", "cancelled", "expired"},
-    "blocked": {"pending", "cancelled", "expired"},
-    "pending": {"running", "blocked", "cancelled", "expired"},
+    "blocked": {"pending", "scheduled", "cancelled", "expired"},
+    "pending": {"running", "scheduled", "blocked", "cancelled", "expired"},
     "running": {"success", "failed", "paused", "killed", "scheduled", "pending", "cancelled"},
     "paused": {"resumed", "killed", "cancelled", "failed"},
     "resumed": {"success", "failed", "paused", "killed", "scheduled", "pending", "cancelled"},

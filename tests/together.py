@@ -135,6 +135,11 @@ def by_account(account: str, n: int, name: str | None = None) -> int:
     return n
 
 
+@app.task(concurrency=3, concurrency_key="{account}", rate="50/s")
+def at_a_rate(account: str) -> None:
+    keep_place(account)
+
+
 @app.task(concurrency=1, concurrency_key="{*}")
 def by_everything(account: str, n: int, name: str | None = None) -> None:
     keep_place(f"{account}-{n}", name)
@@ -348,3 +353,9 @@ def enqueue_after_itself_and_wait(limit: int | None) -> None:
 def add_to_batch(name: str, depth: int) -> None:
     for _ in range(2 if depth else 0):
         app.enqueue("tests.together:add_to_batch", {"name": name, "depth": depth - 1}, batch=name)
+
+
+def enqueue_in_a_burst(option: str) -> list[int]:
+    """Three times the same key; gives the numbers that it was told."""
+    window: Any = {option: "1h"}
+    return [app.enqueue("tests.tasks:square", {"n": n}, unique=f"from a job {option}", **window).id for n in range(3)]

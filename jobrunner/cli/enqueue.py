@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from jobrunner import broker
-from jobrunner.cli import calls, fields, session
+from jobrunner import broker, fields
+from jobrunner.cli import calls, session
 from jobrunner.cli.calls import Call
 from jobrunner.cli.group import PROGRAM, ProgramCommand
 from jobrunner.cli.session import Session
@@ -63,6 +63,19 @@ def enqueue(
             "--if-exists", metavar="skip|replace|error|once", help="Where one has the key; once: or had it; else skip."
         ),
     ] = None,
+    debounce: Annotated[
+        str | None,
+        typer.Option(
+            "--debounce", metavar="DURATION", help="Begin when KEY was not queued for so long; the last counts."
+        ),
+    ] = None,
+    debounce_max: Annotated[
+        str | None,
+        typer.Option("--debounce-max", metavar="DURATION", help="And so long after the first at the latest."),
+    ] = None,
+    throttle: Annotated[
+        str | None, typer.Option("--throttle", metavar="DURATION", help="At most one of KEY is queued in such a time.")
+    ] = None,
     retries: Annotated[
         str | None, typer.Option("--retries", metavar="N", help="How often to try again after a failure.")
     ] = None,
@@ -88,6 +101,16 @@ def enqueue(
     ] = None,
     after_failure: Annotated[
         list[str] | None, typer.Option("--after-failure", metavar="ID", help="Begin when it has failed; repeat.")
+    ] = None,
+    concurrency: Annotated[
+        str | None, typer.Option("--concurrency", metavar="N", help="Of its key so many at a time, over all runners.")
+    ] = None,
+    rate: Annotated[
+        str | None, typer.Option("--rate", metavar="N/TIME", help="Of its key so many begin in any such time: 50/s.")
+    ] = None,
+    concurrency_key: Annotated[
+        str | None,
+        typer.Option("--concurrency-key", metavar="KEY", help="What these two count by; else the task itself."),
     ] = None,
     hold: Annotated[bool, typer.Option("--hold", help="Not before `jobrunner retry ID` lets it go.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait, print result or output; exit 1 when it failed.")] = False,
@@ -116,7 +139,7 @@ def enqueue(
         return
     with Database(called.path, create=True) as database:
         put = broker.put(database, requests)
-        _notice(called, database, put)
+        _notice(called, database, put, is_put_off=any(one.if_exists == "debounce" for one in requests))
         if wait:
             from jobrunner.cli.waiting import wait_and_print
 
@@ -179,7 +202,7 @@ def _no_option(word: str) -> str:
 def _said(params: dict[str, Any]) -> dict[str, Json]:
     """The fields that were said, as a --jsonl line would say them."""
     said = {name: params["in_" if name == "in" else name] for name in fields.NAMES}
-    said |= {name: whole(f"--{name}", said[name]) for name in ("priority", "retries")}
+    said |= {name: whole(f"--{name}", said[name]) for name in ("priority", "retries", "concurrency")}
     said["env"] = dict(variable(word) for word in params["env"])
     said |= {name: _jobs(name, said[name]) for name in fields.AFTER}
     return {name: value for name, value in said.items() if value not in (None, False, {}, [])}
@@ -198,9 +221,11 @@ def variable(word: str) -> tuple[str, str]:
     return name, value
 
 
-def _notice(called: Session, database: Database, put: Sequence[Enqueued]) -> None:
+def _notice(called: Session, database: Database, put: Sequence[Enqueued], *, is_put_off: bool) -> None:
     skipped = [one.id for one in put if not one.is_new]
-    if len(skipped) == 1:
+    if skipped and is_put_off:
+        called.notice(f"put off: job {skipped[-1]} waits with this key, and begins later, with what was said last")
+    elif len(skipped) == 1:
         called.notice(f"not queued: job {skipped[0]} has this key")
     elif skipped:
         called.notice(f"{len(skipped)} not queued: others have their keys")

@@ -12,6 +12,7 @@ from jobrunner import backup as backups
 from jobrunner import connection
 from jobrunner import guest as guests
 from jobrunner.cli import printing, session
+from jobrunner.cli.session import Session
 from jobrunner.database import Database
 from jobrunner.errors import UsageError
 
@@ -21,13 +22,20 @@ def init(
     file: Annotated[
         str | None, typer.Argument(metavar="[FILE]", help="An application's own database may get the tables, too.")
     ] = None,
+    outbox: Annotated[
+        bool, typer.Option("--outbox", help="Make no more in FILE than an outbox, for jobs in another database.")
+    ] = False,
 ) -> None:
     """Make the database. Prints its path; one that is there is left as it is.
 
     With a FILE that an application has made, the tables of jobrunner are made in it, beside those that it has, and
-    it is put into WAL mode: then jobs can be enqueued in the application's own transactions.
+    it is put into WAL mode: then jobs can be enqueued in the application's own transactions. With --outbox it gets
+    a table into which the application writes what is to become jobs in another database: see `jobrunner outbox`.
     """
     called = session.of(context)
+    if outbox:
+        _init_outbox(called, file)
+        return
     target = called.path if file is None else Path(file).absolute()
     if file is not None and target.exists():
         left_out = guests.install_into(target)
@@ -39,6 +47,18 @@ def init(
         printing.write_json({"path": path})
     else:
         printing.write_tabs([path])
+
+
+def _init_outbox(called: Session, file: str | None) -> None:
+    if file is None:
+        raise UsageError("whose outbox? `jobrunner init FILE --outbox` names the application's own database")
+    target = Path(file).absolute()
+    if target == called.path:
+        raise UsageError(
+            "an outbox is for an application whose database is not the one of the jobs: leave --outbox out"
+        )
+    guests.install_outbox_into(target)
+    printing.write_json({"path": str(target)}) if called.json else printing.write_tabs([str(target)])
 
 
 def backup(

@@ -5,13 +5,14 @@ import signal
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from jobrunner import dependencies, queues, state_backend, unknown_tasks
+from jobrunner import dependencies, limits, queues, state_backend, unknown_tasks
 from jobrunner.cli.family import family_tree
 from jobrunner.cli.job_facts import command_line, hidden
 from jobrunner.cli.runner_facts import no_answer, stalled_at_once
 from jobrunner.cli.session import Session
 from jobrunner.database import Database
 from jobrunner.direct_client import DirectClient
+from jobrunner.limits import Limit
 from jobrunner.masking import masked
 from jobrunner.models import Attempt, Job, Runner
 from jobrunner.policy import Policy, Retry
@@ -65,6 +66,8 @@ def _facts(client: DirectClient, job: Job, moments: _Moments) -> Iterator[tuple[
         if text is not None:
             yield name, visible(text)
     yield from _policy(job)
+    if limit := limits.of(client.database, job.id):
+        yield "limit", _limit(limit)
     yield "created", moments.tell(job.created_at)
     for name, moment in (("expires", job.expires_at), ("started", job.started_at)):
         if moment is not None:
@@ -100,6 +103,12 @@ def _policy(job: Job) -> Iterator[tuple[str, str]]:
         yield "env", visible(f"{name}={value}")
 
 
+def _limit(limit: Limit) -> str:
+    at_a_time = [] if limit.size is None else [f"{limit.size} at a time"]
+    begin = [] if limit.rate is None else [f"{limit.rate} begin in {words(limit.period or 0)}"]
+    return f"{' and '.join(at_a_time + begin)}, of {visible(limit.key)!r}"
+
+
 def _retries(retry: Retry) -> str:
     base, cap = retry.to_json()["base"], retry.to_json()["cap"]
     span = f"{words(base)} to {words(cap)}" if retry.backoff == "exponential" else words(base)
@@ -116,8 +125,7 @@ def _why_not_done(client: DirectClient, job: Job, moments: _Moments) -> str | No
         )
         return f"until {until}"
     if job.status is Status.BLOCKED:
-        is_held = job.reason in (None, "held")
-        return f"held; `jobrunner retry {job.id}` lets it go" if is_held else visible(str(job.reason))
+        return _why_blocked(client, job, moments)
     if job.status in STARTED:
         silent = stalled_at_once(client, [runner for runner in client.runners() if runner.id == job.runner])
         return next((no_answer(*one) for one in silent.items()), None)
@@ -136,6 +144,20 @@ def _why_not_done(client: DirectClient, job: Job, moments: _Moments) -> str | No
     free = sum(max(0, runner.slots - busy.get(runner.id, 0)) for runner in serving)
     ids = ", ".join(str(runner.id) for runner in serving)
     return f"for runner {ids}, " + (f"which has {free} free slots" if free else "which is busy with other jobs")
+
+
+def _why_blocked(client: DirectClient, job: Job, moments: _Moments) -> str:
+    limit = limits.of(client.database, job.id)
+    if limit is None or job.reason not in ("concurrency", "rate"):
+        is_held = job.reason in (None, "held")
+        return f"held; `jobrunner retry {job.id}` lets it go" if is_held else visible(str(job.reason))
+    key = repr(visible(limit.key))
+    if limit.size is not None and limit.places_taken >= limit.size:
+        return f"{limit.places_taken} with the limit {key} run, and {limit.size} may at a time"
+    if limit.let_in_at is None:
+        return f"for its turn in the limit {key}"
+    period = words(limit.period or 0)
+    return f"{limit.rate} with the limit {key} may begin in {period}: more may {moments.tell(limit.let_in_at)}"
 
 
 def _queues(runner: Runner, queue: str) -> list[str]:

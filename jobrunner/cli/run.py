@@ -90,6 +90,12 @@ def run(
     keep: Annotated[
         str | None, typer.Option("--keep", metavar="DURATION", help="Forget jobs that ended so long ago; else never.")
     ] = None,
+    outboxes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--outbox", metavar="FILE", help="Make jobs of what is in this application's outbox, too; repeat."
+        ),
+    ] = None,
     relaxed: Annotated[
         bool,
         typer.Option(
@@ -136,6 +142,7 @@ def run(
         "pass_env": tuple(pass_env or ()),
         "only": tuple(only or ()),
         "allow_root": allow_root,
+        "outboxes": tuple(Path(one).absolute() for one in outboxes or ()),
         "schedules": not no_schedules,
         "app_dir": None if app_dir is None else Path(app_dir).absolute(),
         "shutdown_timeout": _seconds(shutdown_timeout),

@@ -6,8 +6,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from jobrunner import schedules
-from jobrunner.cli import calls, fields, printing, session
+from jobrunner import fields, schedules
+from jobrunner.cli import calls, printing, session
 from jobrunner.cli.calls import Call
 from jobrunner.cli.group import PROGRAM, ProgramCommand
 from jobrunner.cli.session import Session

@@ -19,6 +19,7 @@ from jobrunner.runner.ending import Ending
 from jobrunner.runner.hearing import Hearing
 from jobrunner.runner.housekeeping import Housekeeping
 from jobrunner.runner.intake import Intake
+from jobrunner.runner.outboxes import Outboxes
 from jobrunner.runner.placing import Placing
 from jobrunner.runner.recorder import Recorder
 from jobrunner.runner.registration import RESCUE_SECONDS, Introduction, Registration
@@ -62,7 +63,8 @@ class BaseRunner(Placing):
     def run(self) -> int:
         """Work until told to stop, or until nothing is left where the settings say so; gives how many jobs failed."""
         if not self.conf.allow_root:
-            check_root(self.conf.database)
+            for path in (self.conf.database, *self.conf.outboxes):
+                check_root(path)
         with StopSignals() as self._signals, self._hearing:
             self._shutdown = Shutdown(self._signals, self.conf.shutdown_timeout)
             try:
@@ -109,7 +111,7 @@ class BaseRunner(Placing):
         self._housekeeping = Housekeeping(database, self.conf.keep)
         self._ending = Ending(self.conf, self._attempts, self._recorder, self._intake, self._setback, self._shutdown)
         self._self_check = SelfCheck(database, self.conf)
-        with CommitWatch(database) as self._watch:
+        with CommitWatch(database) as self._watch, Outboxes(database, self.conf.outboxes) as self._outboxes:
             self._hearing.listen(self._signals.fileno(), lambda _: self._signals.drain())
             if self._watch.descriptor is not None:
                 self._hearing.listen(self._watch.descriptor, lambda _: None)
@@ -129,6 +131,7 @@ class BaseRunner(Placing):
         self._rescue_the_dead()
         self._tend()
         self._tidy_up()
+        self._drain_outboxes()
         done = self._transact()
         for running in done.waits.paused:
             self._pause_waiting_process(running)
@@ -171,7 +174,8 @@ class BaseRunner(Placing):
             return 0.0
         now = time.monotonic()
         soonest = min((moment - now for moment in self._moments() if moment is not None), default=RESCUE_SECONDS)
-        return max(0.0, min(soonest, RESCUE_SECONDS, self._watch.poll_seconds))
+        outboxes = RESCUE_SECONDS if self._is_stopping else self._outboxes.poll_seconds
+        return max(0.0, min(soonest, RESCUE_SECONDS, self._watch.poll_seconds, outboxes))
 
     def _moments(self) -> Iterator[float | None]:
         yield from self._attempts.moments()
@@ -217,6 +221,14 @@ class BaseRunner(Placing):
         if not self._wants_transaction() and not self._setback.is_on:
             with self._setback.survived():
                 self._housekeeping.tidy()
+
+    def _drain_outboxes(self) -> None:
+        if self._is_stopping or self._setback.is_on:
+            return
+        with self._setback.survived():
+            if self._outboxes.drain():
+                self._intake.look_again()
+                self._watch.committed_ourselves()
 
     # Waiting
 

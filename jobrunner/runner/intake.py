@@ -71,6 +71,8 @@ class Intake:
         self.ended_some |= taken.dropped > 0
         self._may_be_pending = taken.more or len(taken.claimed) == room
         self._let_in_at = taken.next_at
+        if taken.rated:
+            self._due_at = broker.next_due(self._database, schedules=self._fires)
         return taken.claimed
 
     def written(self, claimed: int) -> None:

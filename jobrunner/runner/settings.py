@@ -46,6 +46,7 @@ class RunSettings:
     max_wal: int = 256 << 20
     keep: float | None = None
     takeover_after: float | None = None
+    outboxes: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         self._check_numbers()
@@ -54,6 +55,7 @@ class RunSettings:
             check_pattern(pattern)
         if not self.app_dir.is_dir():
             raise UsageError(f"there is no folder {self.app_dir} to import from")
+        object.__setattr__(self, "outboxes", tuple(Path(one).absolute() for one in self.outboxes))
 
     def _check_numbers(self) -> None:
         if not 1 <= self.jobs <= 10_000:

@@ -20,6 +20,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "expires": _SPANS,
     "key": (str,),
     "if_exists": (str,),
+    "debounce": _SPANS,
+    "debounce_max": _SPANS,
+    "throttle": _SPANS,
     "retries": (int,),
     "backoff": _SPANS,
     "timeout": _SPANS,
@@ -27,6 +30,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "env": (dict,),
     "label": (str,),
     "hold": (bool,),
+    "concurrency": (int,),
+    "concurrency_key": (str,),
+    "rate": (str,),
     "batch": (str,),
     "after": (list, int),
     "after_any": (list, int),
@@ -71,8 +77,10 @@ def options(fields: Mapping[str, Json]) -> Options:
     return Options(**said)
 
 
+WINDOWS = ("debounce", "debounce_max", "throttle")
+LIMITS = ("concurrency", "concurrency_key", "rate")
 AFTER = ("after", "after_any", "after_failure")
-_SAME = ("queue", "priority", "at", "if_exists", "timeout", "env", "label", "hold", "batch", *AFTER)
+_SAME = ("queue", "priority", "at", "if_exists", *WINDOWS, "timeout", "env", "label", "hold", "batch", *LIMITS, *AFTER)
 
 
 def _expires(said: str | float) -> Any:

@@ -116,7 +116,7 @@ CREATE TABLE jr_invocation (
     parent      INTEGER,                             -- the invocation that enqueued this one
     schedule    TEXT,                                -- the name of the schedule that enqueued it
     batch       INTEGER,                             -- the batch that it is a member of
-    counted     INTEGER NOT NULL DEFAULT 0,          -- 1: its end is counted in its batch
+    counted     INTEGER NOT NULL DEFAULT 0,          -- 1: its end is counted in its batch; 2: so is the one before it was retried, since that batch stays complete
     created_at  INTEGER NOT NULL DEFAULT (CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)),
     run_at      INTEGER,                             -- not before
     expires_at  INTEGER,                             -- never started by then: expired
@@ -312,9 +312,10 @@ CREATE TABLE jr_fire (
 
 -- Payloads ----------------------------------------------------------------------------------------
 
-CREATE TABLE jr_argument (               -- arguments above about 1 kB
+CREATE TABLE jr_argument (               -- arguments above about 1 kB, and those with results of other jobs
     invocation INTEGER PRIMARY KEY REFERENCES jr_invocation(id) ON DELETE CASCADE,
-    value      TEXT NOT NULL
+    value      TEXT NOT NULL,
+    outputs    INTEGER NOT NULL DEFAULT 0 -- 1: {"$output": 7} in it stands for the result of job 7; 0: it is data
 ) STRICT;
 
 CREATE TABLE jr_result (                 -- what a function returned; no row: null
@@ -497,6 +498,7 @@ BEGIN
     UPDATE jr_invocation SET counted = 0
      WHERE new.status = 'pending' AND id = old.id AND counted = 1
        AND batch IN (SELECT id FROM jr_batch WHERE finished_at IS NULL);
+    UPDATE jr_invocation SET counted = 2 WHERE new.status = 'pending' AND id = old.id AND counted = 1;
     DELETE FROM jr_result WHERE invocation = old.id AND new.status = 'pending';
     UPDATE jr_invocation
        SET status = 'pending', reason = 'retried by hand', attempt = 0, crashes = 0,

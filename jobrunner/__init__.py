@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         UsageError,
         WaitTimeout,
     )
+    from jobrunner.flow import chain, chord, group
     from jobrunner.invocation import Invocation
     from jobrunner.policy import Retry
     from jobrunner.status import Status
@@ -42,9 +43,12 @@ __all__ = [
     "UsageError",
     "WaitTimeout",
     "__version__",
+    "chain",
+    "chord",
     "cron",
     "current",
     "every",
+    "group",
 ]
 
 _HOMES = {
@@ -52,9 +56,12 @@ _HOMES = {
     "Invocation": "invocation",
     "Retry": "policy",
     "Status": "status",
+    "chain": "flow",
+    "chord": "flow",
     "cron": "timing",
     "current": "context",
     "every": "timing",
+    "group": "flow",
 }
 
 if not TYPE_CHECKING:

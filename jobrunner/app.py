@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
-from jobrunner import aliases, declarations, payload
+from jobrunner import aliases, declarations, outputs
 from jobrunner.arrangements import Overlap
 from jobrunner.channel_client import ChannelClient
 from jobrunner.client import Client
@@ -214,7 +214,8 @@ class App:
         return self._enqueue(line, "shell", [], options)
 
     def _enqueue(self, task: str, kind: Kind, args: Json, options: OptionWords) -> AnyInvocation:
-        request = Options().but(**options).request(task, payload.dump(args, "arguments"), args, kind)
+        text, jobs = outputs.keep(args)
+        request = outputs.given(Options().but(**options).request(task, text, args, kind), jobs)
         return Invocation(self._get_client, self.client.enqueue([joined(request)])[0])
 
     def invocation(self, invocation_id: int) -> AnyInvocation:
@@ -237,7 +238,7 @@ class App:
     def run(self, runner: str = "process", **settings: Any) -> int:
         """Do the work until TERM or INT; what `jobrunner run` calls. `settings` are those of `RunSettings`.
 
-        Gives how many jobs have failed.
+        HUP has the code of tasks loaded anew. Gives how many jobs have failed.
         """
         from jobrunner.runner.registry import load_runner
 

@@ -62,7 +62,7 @@ def close(database: Database, batch_id: int) -> None:
 
 
 def find(database: Database, name: str) -> Batch:
-    """The newest of this name; BatchNotFound where there is none."""
+    """The unfinished one of this name, else the newest; BatchNotFound where there is none."""
     row = database.one("batch", batch=name)
     if row is None:
         raise BatchNotFound(name)

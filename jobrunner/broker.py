@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from jobrunner import dependencies, limits, unknown_tasks
+from jobrunner import dependencies, limits, outputs, payload, unknown_tasks
 from jobrunner.database import Database
-from jobrunner.errors import InvocationNotFound, UniqueKeyTaken
+from jobrunner.errors import InvocationNotFound, OutputMissing, UniqueKeyTaken, UsageError
 from jobrunner.models import Claimed, Enqueued, InvocationId, Request, RunnerId
 from jobrunner.payload import INLINE_BYTES
 from jobrunner.queues import began, paused, shares
@@ -32,8 +32,13 @@ def put(database: Database, requests: Iterable[Request]) -> list[Enqueued]:
     """`enqueue`, and tell of each whether it is new."""
     requests = list(requests)
     if any(request.unique_key is not None for request in requests):
+        ids: list[InvocationId] = []
         with database.transaction():
-            return [_enqueue_keyed(database, request) for request in requests]
+            done = []
+            for request in requests:
+                done.append(_enqueue_keyed(database, outputs.placed(request, ids)))
+                ids.append(done[-1].id)
+        return done
     return [Enqueued(one, True) for one in _insert(database, requests)]
 
 
@@ -52,17 +57,30 @@ def _enqueue_keyed(database: Database, request: Request) -> Enqueued:
 
 def _insert(database: Database, requests: Sequence[Request]) -> list[InvocationId]:
     now = now_ms()
-    large = [number for number, request in enumerate(requests) if len(request.args) > INLINE_BYTES]
+    large = [number for number, one in enumerate(requests) if len(one.args) > INLINE_BYTES or one.outputs]
     if len(requests) == 1 and not large and requests[0].after is None and requests[0].batch is None:
         # One statement is a transaction already: half of the time that is not the disk's.
         return [InvocationId(database.insert("enqueue", (*requests[0], now)))]
     with database.transaction():
         _join(database, requests, now)
         first = database.query("last_id")[0][0] + 1
+        requests = _placed(requests, first)
         database.change_many("enqueue", ((*request, now) for request in requests))
-        database.change_many("put_argument", ((first + number, requests[number].args) for number in large))
+        database.change_many(
+            "put_argument", ((first + number, requests[number].args, requests[number].outputs) for number in large)
+        )
         _attach(database, first, requests)
     return list(map(InvocationId, range(first, first + len(requests))))
+
+
+def _placed(requests: Sequence[Request], first: int) -> Sequence[Request]:
+    behind = [number for number, request in enumerate(requests) if request.after is not None]
+    if not behind:
+        return requests
+    found = list(requests)
+    for number in behind:
+        found[number] = outputs.placed(found[number], range(first, first + number))
+    return found
 
 
 def _join(database: Database, requests: Sequence[Request], now: int) -> None:
@@ -75,8 +93,15 @@ def _attach(database: Database, first: int, requests: Sequence[Request]) -> None
     depend = [(first + number, request.after) for number, request in enumerate(requests) if request.after is not None]
     for one, after in depend:
         dependencies.attach(database, one, after)
+        if requests[one - first].outputs:
+            _check_outputs(database, requests[one - first].args)
     if depend:
         dependencies.settle(database)  # some of what they wait for may have ended already
+
+
+def _check_outputs(database: Database, args: str) -> None:
+    if program := database.one("program_among", ids=json.dumps(list(outputs.wanted(args)))):
+        raise UsageError(f"job {program[0]} is a command, and has no result: `jobrunner log` shows what it wrote")
 
 
 class Taken(NamedTuple):
@@ -151,11 +176,26 @@ def _best_first(claimed: list[Claimed]) -> list[Claimed]:
 
 
 def argument(database: Database, invocation_id: InvocationId) -> str:
-    """Arguments too large for the invocation's own row, as JSON text."""
+    """Arguments that are not in the invocation's own row, as JSON text: they are large, or have results of others.
+
+    OutputMissing where one of these is not there.
+    """
     row = database.one("argument", id=invocation_id)
     if row is None:
         raise InvocationNotFound(invocation_id)
-    return str(row[0])
+    return _with_results(database, row[0]) if row[1] else str(row[0])
+
+
+def _with_results(database: Database, text: str) -> str:
+    wanted = outputs.wanted(text)
+    ids = json.dumps(list(wanted))
+    found = {row[0]: row for row in database.query("result_sizes", ids=ids)}
+    for one in wanted:
+        if one not in found or found[one][1] != Status.SUCCESS:
+            raise OutputMissing(one, found[one][1] if one in found else None)
+    size = len(text.encode()) + sum(found[one][2] * count for one, count in wanted.items())
+    payload.check_size(size, "arguments, with the results of other jobs,")  # before all of that is in memory
+    return outputs.filled(text, {**dict.fromkeys(wanted, "null"), **dict(database.query("results", ids=ids))})
 
 
 def next_due(database: Database, *, schedules: bool = True, without: Iterable[str] = ()) -> int | None:
@@ -219,4 +259,6 @@ def _uncount(database: Database, ids: Sequence[int]) -> None:
     if counted:
         database.change_many("reopen", [(batch,) for batch in {row[1] for row in counted}])
         database.change_many("uncount", [(well, 1 - well, batch) for _, batch, well in counted])
-        database.query("not_counted", ids=json.dumps([row[0] for row in counted]))
+        names = json.dumps([row[0] for row in counted])
+        database.query("not_counted", ids=names)
+        database.query("stays_counted", ids=names)

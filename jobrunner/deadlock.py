@@ -9,11 +9,17 @@ from jobrunner.errors import WaitCycle
 
 
 class Need(NamedTuple):
-    """What a job depends on: all of `on`; or, for a place of a limit, that fewer than `size` of `on` stay."""
+    """What a job depends on: all of `on`; and, for a place of a limit, that fewer than `size` of `holders` stay."""
 
     on: list[int]
     key: str | None = None
     size: int = 0
+    holders: Sequence[int] = ()
+
+    @property
+    def steps(self) -> list[tuple[int, str | None]]:
+        """Whom it depends on, and the limit for whose sake it does."""
+        return [*((one, None) for one in self.on), *((one, self.key) for one in self.holders)]
 
 
 def check(database: Database, waiter: int, awaited: Sequence[int]) -> None:
@@ -34,15 +40,17 @@ def _needs(database: Database, waiter: int, awaited: Sequence[int]) -> dict[int,
         one = to_see.pop()
         if one not in needs:
             needs[one] = _need(database, one)
-            to_see += needs[one].on
+            to_see += [following for following, _ in needs[one].steps]
     return needs
 
 
 def _need(database: Database, one: int) -> Need:
+    on = [row[0] for row in database.query("needs_of", id=one)]
     place = database.one("place_needed", id=one)
-    if place is not None:
-        return Need([row[0] for row in database.query("place_holders", key=place[0])], *place)
-    return Need([row[0] for row in database.query("needs_of", id=one)])
+    if place is None:
+        return Need(on)
+    key, size = place
+    return Need(on, key, size, [row[0] for row in database.query("place_holders", key=place[0])])
 
 
 def _stuck(needs: dict[int, Need]) -> set[int]:
@@ -54,22 +62,23 @@ def _stuck(needs: dict[int, Need]) -> set[int]:
 
 
 def _can_end(need: Need, stuck: set[int]) -> bool:
-    staying = sum(one in stuck for one in need.on)
-    return staying == 0 or (need.key is not None and staying < need.size)
+    staying = sum(one in stuck for one in need.holders)
+    return stuck.isdisjoint(need.on) and (need.key is None or staying < need.size)
 
 
 def _way(needs: dict[int, Need], stuck: set[int], start: int) -> tuple[list[int], list[str | None]]:
     """The shortest way from `start` back to it over those that are stuck; and the limit, or None, of each step."""
-    came_from: dict[int, int] = {}
+    came_from: dict[int, tuple[int, str | None]] = {}
     at_hand = [start]
     while start not in came_from:
         one = at_hand.pop(0)
-        for following in needs[one].on:
+        for following, key in needs[one].steps:
             if following in stuck and following not in came_from:
-                came_from[following] = one
+                came_from[following] = (one, key)
                 at_hand.append(following)
-    way = [start]
+    way, keys = [start], []
     while len(way) == 1 or way[-1] != start:
-        way.append(came_from[way[-1]])
-    way.reverse()
-    return way, [needs[one].key for one in way[:-1]]
+        before, key = came_from[way[-1]]
+        way.append(before)
+        keys.append(key)
+    return way[::-1], keys[::-1]

@@ -55,6 +55,16 @@ class InvocationNotFound(JobRunnerError, LookupError):
         self.invocation_id = invocation_id
 
 
+class OutputMissing(JobRunnerError, LookupError):
+    """The result of a job, which is an argument of another, is not there."""
+
+    def __init__(self, invocation_id: int, status: str | None) -> None:
+        why = "was forgotten" if status is None else f"is {status}"
+        super().__init__(f"an argument is the result of job {invocation_id}, which {why}")
+        self.invocation_id = invocation_id
+        self.status = status
+
+
 class InvocationFailed(JobRunnerError):
     """The job that was waited for failed; `kind`, `message`, `traceback` and `attempt` tell how."""
 

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Sequence
 
-from jobrunner import execution, payload
+from jobrunner import execution, outputs, payload
 from jobrunner.context import Current, enter, leave
-from jobrunner.errors import InvocationNotFound, UsageError
+from jobrunner.errors import InvocationNotFound, OutputMissing, UsageError
 from jobrunner.models import InvocationId, Job, Json, LogPiece, Progress, Request, State
 from jobrunner.status import Status
 from jobrunner.times import now_ms
@@ -21,11 +21,15 @@ class InlineClient:
 
     def enqueue(self, requests: Sequence[Request]) -> list[InvocationId]:
         """Run them one after the other."""
-        return [self._run(request) for request in requests]
+        ids: list[InvocationId] = []
+        for request in requests:
+            ids.append(self._run(outputs.placed(request, ids)))
+        return ids
 
     def _run(self, request: Request) -> InvocationId:
         if request.kind != "function":
             raise UsageError("inline runs functions, not programs")
+        args = self._with_results(request.args) if request.outputs else request.args
         job_id = InvocationId(len(self._jobs) + 1)
         now = now_ms()
         self._jobs.append(_job(job_id, request, now))
@@ -34,7 +38,7 @@ class InlineClient:
         token = enter(here)
         try:
             # The arguments and the result take the way through JSON that they take in earnest.
-            returned = execution.call(execution.find(request.task).function, json.loads(request.args))
+            returned = execution.call(execution.find(request.task).function, json.loads(args))
             self._results[job_id - 1] = payload.dump(returned, "result")
         except BaseException:
             self._jobs[job_id - 1] = self._jobs[job_id - 1]._replace(status=Status.FAILED, finished_at=now_ms())
@@ -45,6 +49,13 @@ class InlineClient:
                 self._progress[job_id] = Progress(*here.said, now_ms())
         self._jobs[job_id - 1] = self._jobs[job_id - 1]._replace(status=Status.SUCCESS, finished_at=now_ms())
         return job_id
+
+    def _with_results(self, args: str) -> str:
+        wanted = outputs.wanted(args)
+        for state in self.states(list(wanted)):
+            if state.status is not Status.SUCCESS:
+                raise OutputMissing(state.id, state.status)
+        return outputs.filled(args, {one: self._results[one - 1] for one in wanted})
 
     def job(self, invocation_id: int) -> Job:
         """All facts of one invocation."""
@@ -120,4 +131,5 @@ def _job(job_id: InvocationId, request: Request, now: int) -> Job:
         reason=None,
         error_type=None,
         error_message=None,
+        outputs=request.outputs,
     )

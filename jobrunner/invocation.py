@@ -5,6 +5,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from jobrunner.client import Client
 from jobrunner.models import InvocationId, Job, LogPiece, Progress
+from jobrunner.outputs import Output
 from jobrunner.status import Status
 
 R = TypeVar("R")
@@ -46,6 +47,14 @@ class Invocation(Generic[R]):
     def progress(self) -> Progress | None:
         """What it last said of itself; None if nothing."""
         return self._client.progress(self.id)
+
+    @property
+    def output(self) -> R:
+        """What it will return, as an argument of another job: `total.enqueue(a.output, [b.output])`.
+
+        That job begins when this one has succeeded, and gets what it returned; to type checkers it is that already.
+        """
+        return cast(R, Output(self.id))
 
     def result(self, timeout: float | None = None) -> R:
         """Wait until it is final and give what it returned; reading it deletes nothing.

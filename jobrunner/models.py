@@ -50,6 +50,8 @@ class Request(NamedTuple):
     """JSON text of a list of `After`: what must end before it begins."""
     batch: str | None = None
     """The name of the batch that it joins: the unfinished one, or a new one."""
+    outputs: bool = False
+    """Whether `{"$output": 7}` in its arguments stands for the result of job 7, as `outputs` writes it."""
 
 
 class Enqueued(NamedTuple):
@@ -134,6 +136,8 @@ class Job(NamedTuple):
     error_message: str | None
     schedule: str | None = None
     batch: str | None = None
+    outputs: bool = False
+    """Whether `{"$output": 7}` in its arguments stands for the result of job 7."""
 
 
 class State(NamedTuple):

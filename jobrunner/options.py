@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 from jobrunner.errors import UsageError
 from jobrunner.models import After, DependencyKind, IfExists, Json, Kind, OverLimit, Request
+from jobrunner.outputs import Output
 from jobrunner.policy import OnCrash, Policy, Retry
 from jobrunner.times import Duration, duration_ms, instant_ms, now_ms
 
@@ -207,6 +208,8 @@ def unique_key(template: str, named: Json) -> str:
         if name is not None:
             if name not in values or spec or conversion:
                 raise UsageError(f"the key {template!r} names {name!r}, which is no argument of this call")
+            if isinstance(values[name], Output):
+                raise UsageError(f"the key {template!r} names {name!r}, which is the result of a job: not known yet")
             parts.append(str(values[name]))
     return "".join(parts)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from jobrunner import deadlock, limits, unknown_tasks
 from jobrunner.database import Database, Value
-from jobrunner.errors import JobRunnerError, NotAllowed
+from jobrunner.errors import JobRunnerError, NotAllowed, OutputMissing
 from jobrunner.models import UNDELIVERED, Claimed, Exit, Failure, InvocationId, Outcome, RunnerId, StopReason
 from jobrunner.policy import CRASH_BUDGET, Policy
 from jobrunner.status import Status
@@ -34,8 +34,8 @@ def unreadable(claimed: Claimed, error: Exception) -> Ended:
     So does what the runner is not allowed to do. It is not left to other runners: nobody would notice that it waits.
     """
     failure = Failure("BadInvocation", f"its arguments or policy cannot be read: {error}")
-    if isinstance(error, NotAllowed):
-        failure = Failure("NotAllowed", str(error))
+    if isinstance(error, (NotAllowed, OutputMissing)):
+        failure = Failure(type(error).__name__, str(error))
     return Ended(claimed, Policy(), Outcome(failure=failure), None)
 
 

@@ -11,7 +11,7 @@ import signal
 import struct
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import psutil
@@ -91,11 +91,14 @@ def _holder(descriptor: int, runner: RunnerId) -> int | None:
     return None if kind == fcntl.F_UNLCK else int(pid)
 
 
-def kill_leftovers(token: str) -> list[int]:
-    """Kill every process that carries the token of a dead runner or template; gives their pids."""
+def kill_leftovers(token: str, spares: Callable[[Mapping[str, str]], bool] = lambda _: False) -> list[int]:
+    """Kill every process that carries the token of a dead runner or template; gives their pids.
+
+    `spares` is asked, with its environment, whether one belongs to what still lives.
+    """
     killed: list[int] = []
     deadline = time.monotonic() + LEFTOVER_SECONDS
-    while (found := _carriers(token)) and time.monotonic() < deadline:
+    while (found := _carriers(token, spares)) and time.monotonic() < deadline:
         for process in found:
             try:
                 process.send_signal(signal.SIGKILL)  # psutil checks the start time: never a recycled pid
@@ -106,11 +109,12 @@ def kill_leftovers(token: str) -> list[int]:
     return killed
 
 
-def _carriers(token: str) -> list[psutil.Process]:
+def _carriers(token: str, spares: Callable[[Mapping[str, str]], bool]) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            is_ours = process.pid != os.getpid() and process.environ().get(TOKEN_VARIABLE) == token
+            environment = process.environ() if process.pid != os.getpid() else {}
+            is_ours = environment.get(TOKEN_VARIABLE) == token and not spares(environment)
             if is_ours and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except psutil.Error:

@@ -52,11 +52,12 @@ def dump(value: object, what: str) -> str:
 
 def check(text: str, size: int, what: str) -> None:
     """Refuse JSON text that is too large or too deep."""
-    _check_size(size, what)
+    check_size(size, what)
     _check_depth(text, what)
 
 
-def _check_size(size: int, what: str) -> None:
+def check_size(size: int, what: str) -> None:
+    """Refuse so many bytes of JSON where they are too many."""
     if size > DEFAULT_BYTES and size > (limit := max_bytes()):
         raise NotSerializable(
             f"the {what} are {size:,} bytes of JSON, and the limit is {limit:,} ({VARIABLE}): "
@@ -71,7 +72,7 @@ def _check_depth(text: str, what: str) -> None:
 
 def load(text: str, what: str) -> Json:
     """Read JSON text from a user, within the limits."""
-    _check_size(len(text.encode("utf-8", "surrogatepass")), what)  # before it costs time and memory to read it
+    check_size(len(text.encode("utf-8", "surrogatepass")), what)  # before it costs time and memory to read it
     try:
         text.encode()
         value = _decode(text)

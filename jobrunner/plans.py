@@ -34,6 +34,8 @@ def plan_of(
         raise UsageError(f"missed is {_or(_MISSED)}, or all with a greatest age as in all:6h, not {missed!r}")
     if request.run_at or request.expires_at or request.unique_key or request.hold:
         raise UsageError("a schedule says when: no delay, time, expiry, key or hold beside it")
+    if request.after:
+        raise UsageError("a schedule says when: it waits for no other job, and gets the result of none")
     return Plan(
         name=name,
         spec=timing.spec,

@@ -26,14 +26,14 @@ CREATE VIEW jr_schema AS SELECT 1 AS version;
 
 -- name: enqueue
 -- The parameters are the fields of a Request in their order, then the present; ?9 says what becomes of a key that is
--- held, and is not kept. Arguments above about 1 kB go into a table of their own.
+-- held, and is not kept. Arguments above about 1 kB, and those with results of others, go into a table of their own.
 INSERT INTO jr_invocation(task, kind, args, queue, priority, run_at, expires_at, unique_key, label, policy, hold,
                           parent, limit_key, limit_size, limit_drop, schedule, deps, batch, created_at, status, reason)
-VALUES (?1, ?2, CASE WHEN length(?3) <= 1000 THEN ?3 END, ?4, ?5, ?6, ?7, ?8, ?10, ?11,
+VALUES (?1, ?2, CASE WHEN length(?3) <= 1000 AND NOT ?20 THEN ?3 END, ?4, ?5, ?6, ?7, ?8, ?10, ?11,
         CASE WHEN ?12 THEN 1 WHEN ?18 IS NULL THEN 0 ELSE 2 END,
         ?13, ?14, ?15, ?16, ?17, CASE WHEN ?18 IS NULL THEN 0 ELSE json_array_length(?18) END,
-        CASE WHEN ?19 IS NOT NULL THEN (SELECT id FROM jr_batch WHERE name = ?19 AND finished_at IS NULL) END, ?20,
-        CASE WHEN ?12 THEN 'blocked' WHEN ?6 > ?20 THEN 'scheduled' WHEN ?18 IS NULL THEN 'pending' ELSE 'blocked' END,
+        CASE WHEN ?19 IS NOT NULL THEN (SELECT id FROM jr_batch WHERE name = ?19 AND finished_at IS NULL) END, ?21,
+        CASE WHEN ?12 THEN 'blocked' WHEN ?6 > ?21 THEN 'scheduled' WHEN ?18 IS NULL THEN 'pending' ELSE 'blocked' END,
         CASE WHEN ?12 THEN 'held' WHEN ?18 IS NOT NULL THEN 'waits for job ' || json_extract(?18, '$[0][0]')
              || CASE WHEN json_array_length(?18) > 1 THEN ' and ' || (json_array_length(?18) - 1) || ' more' ELSE '' END END);
 
@@ -42,10 +42,22 @@ VALUES (?1, ?2, CASE WHEN length(?3) <= 1000 THEN ?3 END, ?4, ?5, ?6, ?7, ?8, ?1
 SELECT coalesce(max(id), 0) FROM jr_invocation;
 
 -- name: put_argument
-INSERT INTO jr_argument(invocation, value) VALUES (?, ?);
+INSERT INTO jr_argument(invocation, value, outputs) VALUES (?, ?, ?);
 
 -- name: argument
-SELECT value FROM jr_argument WHERE invocation = :id;
+SELECT value, outputs FROM jr_argument WHERE invocation = :id;
+
+-- name: program_among
+SELECT id FROM jr_invocation WHERE id IN (SELECT value FROM json_each(:ids)) AND kind <> 'function' LIMIT 1;
+
+-- name: result_sizes
+-- In bytes; zero where it is null, which has no row.
+SELECT one.id, one.status, coalesce(octet_length(result.value), 0)
+  FROM json_each(:ids) AS wanted CROSS JOIN jr_invocation AS one ON one.id = wanted.value
+  LEFT JOIN jr_result AS result ON result.invocation = one.id;
+
+-- name: results
+SELECT invocation, value FROM jr_result WHERE invocation IN (SELECT value FROM json_each(:ids));
 
 -- name: key_holder
 SELECT id, status FROM jr_invocation WHERE unique_key = :key AND finished_at IS NULL;
@@ -485,7 +497,7 @@ UPDATE jr_batch SET open = 0 WHERE id = :id;
 
 -- name: batch
 SELECT id, name, created_at, finished_at, open, total, done, failed, on_success, on_failure, on_complete, remark
-  FROM jr_batch WHERE name = :batch ORDER BY id DESC LIMIT 1;
+  FROM jr_batch WHERE name = :batch ORDER BY finished_at IS NULL DESC, id DESC LIMIT 1;
 
 -- name: batch_of_number
 SELECT id, name, created_at, finished_at, open, total, done, failed, on_success, on_failure, on_complete, remark
@@ -535,6 +547,10 @@ UPDATE jr_batch SET done = done - ?1, failed = failed - ?2 WHERE id = ?3 AND fin
 -- name: not_counted
 UPDATE jr_invocation SET counted = 0
  WHERE id IN (SELECT value FROM json_each(:ids)) AND batch IN (SELECT id FROM jr_batch WHERE finished_at IS NULL);
+
+-- name: stays_counted
+-- By their earlier ends: their batch stays as it was.
+UPDATE jr_invocation SET counted = 2 WHERE id IN (SELECT value FROM json_each(:ids)) AND counted = 1;
 
 -- Cancelling and retrying -------------------------------------------------------------------------
 
@@ -630,7 +646,8 @@ SELECT id, claim, attempt, crashes, kind, task, NULL, policy, queue, priority, s
 SELECT i.id, i.status, i.kind, i.task, coalesce(i.args, (SELECT value FROM jr_argument WHERE invocation = i.id)),
        i.queue, i.priority, i.label, i.unique_key, i.parent, i.policy, i.attempt, i.crashes, i.claim, i.runner,
        i.created_at, i.run_at, i.expires_at, i.started_at, i.finished_at, i.cancel_at, i.reason,
-       a.error_type, a.error_message, i.schedule, (SELECT name FROM jr_batch WHERE id = i.batch)
+       a.error_type, a.error_message, i.schedule, (SELECT name FROM jr_batch WHERE id = i.batch),
+       i.args IS NULL AND EXISTS (SELECT 1 FROM jr_argument WHERE invocation = i.id AND outputs = 1)
   FROM jr_invocation AS i
   LEFT JOIN jr_attempt AS a
     ON a.invocation = i.id
@@ -803,15 +820,19 @@ SELECT task, id FROM (SELECT task, id, row_number() OVER (PARTITION BY task ORDE
  WHERE place = :keep;
 
 -- name: prunable
--- The next jobs by number, and whether each is to go; by number, so that a pass looks at every row once.
+-- The next jobs by number, and whether each is to go; by number, so that a pass looks at every row once. Who is waited for
+-- stays, and whose result is to be an argument of somebody unfinished.
 SELECT job.id,
        job.finished_at IS NOT NULL
          AND (:before IS NULL OR job.finished_at < :before)
          AND job.status IN (SELECT value FROM json_each(:statuses))
          AND (:kept IS NULL OR EXISTS (SELECT 1 FROM json_each(:kept) AS first
                                         WHERE first.key = job.task AND job.id < first.value))
-         AND job.dependents = 0 AND (job.batch IS NULL OR job.counted = 1)
+         AND job.dependents = 0 AND (job.batch IS NULL OR job.counted > 0)
          AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = job.id)
+         AND NOT EXISTS (SELECT 1 FROM jr_dependency AS edge JOIN jr_invocation AS needy ON needy.id = edge.invocation
+                           JOIN jr_argument AS argument ON argument.invocation = needy.id
+                          WHERE edge.on_id = job.id AND needy.finished_at IS NULL AND argument.outputs = 1)
   FROM (SELECT * FROM jr_invocation WHERE id > :after AND id < (SELECT max(id) FROM jr_invocation)
          ORDER BY id LIMIT :limit) AS job
  ORDER BY job.id;
@@ -819,7 +840,11 @@ SELECT job.id,
 -- name: oldest_finished
 SELECT id FROM jr_invocation
  WHERE finished_at IS NOT NULL AND finished_at < :before AND id < (SELECT max(id) FROM jr_invocation)
-   AND dependents = 0 AND (batch IS NULL OR counted = 1) AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = jr_invocation.id)
+   AND dependents = 0 AND (batch IS NULL OR counted > 0)
+   AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = jr_invocation.id)
+   AND NOT EXISTS (SELECT 1 FROM jr_dependency AS edge JOIN jr_invocation AS needy ON needy.id = edge.invocation
+                     JOIN jr_argument AS argument ON argument.invocation = needy.id
+                    WHERE edge.on_id = jr_invocation.id AND needy.finished_at IS NULL AND argument.outputs = 1)
  ORDER BY finished_at LIMIT :limit;
 
 -- name: forget_jobs
@@ -828,8 +853,11 @@ DELETE FROM jr_invocation
  WHERE id IN (SELECT value FROM json_each(:ids)) AND finished_at IS NOT NULL
    AND (:before IS NULL OR finished_at < :before)
    AND status IN (SELECT value FROM json_each(:statuses))
-   AND dependents = 0 AND (batch IS NULL OR counted = 1)
+   AND dependents = 0 AND (batch IS NULL OR counted > 0)
    AND NOT EXISTS (SELECT 1 FROM jr_edge WHERE awaited = jr_invocation.id)
+   AND NOT EXISTS (SELECT 1 FROM jr_dependency AS edge JOIN jr_invocation AS needy ON needy.id = edge.invocation
+                     JOIN jr_argument AS argument ON argument.invocation = needy.id
+                    WHERE edge.on_id = jr_invocation.id AND needy.finished_at IS NULL AND argument.outputs = 1)
 RETURNING id;
 
 -- name: forget_fires

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
-from jobrunner import payload
+from jobrunner import outputs
 from jobrunner.arguments import parameters_of
 from jobrunner.errors import UsageError
+from jobrunner.flow import Call
 from jobrunner.invocation import GetClient, Invocation
 from jobrunner.models import Request
 from jobrunner.options import Options, OptionWords, joined
@@ -42,12 +43,22 @@ class Enqueuer(Generic[P, R]):
         requests = [joined(self._request((), call)) for call in calls]
         return [Invocation(self._client, one) for one in self._client().enqueue(requests)]
 
+    def step(self, *args: Any, **kwargs: Any) -> Call:
+        """A call for a `chain` or `group`; the result of what comes before it goes in front of these arguments."""
+        return Call(self._request, self._client, args, kwargs, takes=True)
+
+    def just(self, *args: P.args, **kwargs: P.kwargs) -> Call:
+        """The same with these arguments alone: what comes before it is waited for, and its result left aside."""
+        return Call(self._request, self._client, args, kwargs, takes=False)
+
     def _request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request:
         parameters = parameters_of(self.function)
-        text = payload.dump(parameters.as_json(args, kwargs), "arguments")
+        text, jobs = outputs.keep(parameters.as_json(args, kwargs))
         if self._same is not None:
-            return Request._make((*self._same[:2], text, *self._same[3:]))
-        return self._options.request(self.name, text, parameters.named(args, kwargs))
+            request = Request._make((*self._same[:2], text, *self._same[3:]))
+        else:
+            request = self._options.request(self.name, text, parameters.named(args, kwargs))
+        return outputs.given(request, jobs) if jobs else request
 
 
 class Task(Enqueuer[P, R], Generic[P, R, C]):

@@ -3,7 +3,7 @@
 import itertools
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ SAID = "said"
 
 # A shell that starts the tests in the background has them ignore INT, and so all that they start; Ctrl-C is tested.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the same under nohup
 
 Say = Callable[[str], None]
 StartRunner = Callable[..., RunnerProcess]
@@ -133,9 +134,9 @@ def runner(folder: Path) -> Iterator[StartRunner]:
     started: list[RunnerProcess] = []
     numbers = itertools.count(1)
 
-    def start(**settings: Any) -> RunnerProcess:
+    def start(through: Sequence[str] = (), **settings: Any) -> RunnerProcess:
         # What still runs when a test is over need not be waited for.
-        started.append(RunnerProcess(folder, next(numbers), {"shutdown_timeout": 0.5, **settings}))
+        started.append(RunnerProcess(folder, next(numbers), {"shutdown_timeout": 0.5, **settings}, through))
         return started[-1]
 
     yield start

@@ -92,6 +92,34 @@ def test_a_retry_opens_it_again_and_it_is_complete_again(database: Database, pat
     assert followers(path) == ["on:complete", "on:failure", "on:complete", "on:success"]
 
 
+def test_one_that_is_opened_again_is_found_before_a_newer_one(database: Database, path: Path) -> None:
+    first = members(database, 1)
+    finish(database, BAD)
+    second = members(database, 1, Callbacks())
+    finish(database, limit=9)
+    assert [batches.find(database, "b").id, *batches.retry(database, first)] == [second, 1]
+    assert batches.find(database, "b").id == first
+    assert batches.make(database, "b", Callbacks(), is_open=True) == first
+    batches.close(database, first)
+    finish(database)
+    assert rows(path, COUNTS) == [(1, 1, 0, "success"), (1, 1, 0, "success")]
+
+
+def test_one_that_cannot_be_opened_again_stays_as_it_was(database: Database, path: Path) -> None:
+    first = members(database, 2)
+    finish(database, BAD, limit=2)
+    second = members(database, 1, Callbacks())
+    assert broker.retry(database, [1], reason="again") == [1]
+    assert sqlite_shell(path, "UPDATE jobs SET status = 'pending' WHERE id = 2").stderr == ""
+    assert rows(path, COUNTS) == [(2, 0, 2, "failed"), (1, 0, 0, "running")]
+    finish(database, limit=9)
+    batches.close(database, second)
+    assert broker.retry(database, [1], reason="again") == [1]
+    finish(database, limit=9)
+    assert rows(path, COUNTS) == [(2, 0, 2, "failed"), (1, 1, 0, "success")]
+    assert batches.by_number(database, first).finished_at is not None
+
+
 def test_a_retry_by_hand_opens_it_again_too(database: Database, path: Path) -> None:
     members(database, 3)
     finish(database, BAD, limit=2)

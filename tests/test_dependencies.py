@@ -197,8 +197,11 @@ def test_a_retry_by_hand_waits_anew_too(app: App, database: Database, path: Path
     assert finish(database) == [third.id]
 
 
-def test_who_waits_inside_a_job_for_what_waits_for_that_job_is_refused(app: App, runner: StartRunner) -> None:
-    job = app.enqueue("tests.together:enqueue_after_itself_and_wait")
+@pytest.mark.parametrize("limit", [None, 1])
+def test_who_waits_inside_a_job_for_what_waits_for_that_job_is_refused(
+    app: App, runner: StartRunner, limit: int | None
+) -> None:
+    job = app.enqueue("tests.together:enqueue_after_itself_and_wait", [limit])
     runner(jobs=2)
     with pytest.raises(InvocationFailed, match="WaitCycle"):
         job.result(timeout=30)

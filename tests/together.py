@@ -341,8 +341,8 @@ def enqueue_after_itself() -> None:
     app.enqueue("tests.tasks:touch", after=current().id)
 
 
-def enqueue_after_itself_and_wait() -> None:
-    app.enqueue("tests.tasks:touch", after=current().id).result()
+def enqueue_after_itself_and_wait(limit: int | None) -> None:
+    app.enqueue("tests.tasks:touch", after=current().id, concurrency=limit).result()
 
 
 def add_to_batch(name: str, depth: int) -> None:

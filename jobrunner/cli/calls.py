@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jobrunner import payload
+from jobrunner import outputs, payload
 from jobrunner.errors import NotSerializable, UsageError
 from jobrunner.models import Json, Kind, Request
 from jobrunner.options import Options
@@ -36,7 +36,8 @@ class Call(NamedTuple):
     def request(self, options: Options) -> Request:
         """What is to be enqueued."""
         args = self.arguments()
-        return options.request(self.task, payload.dump(args, "arguments"), args, self.kind)
+        text, jobs = outputs.keep(args)
+        return outputs.given(options.request(self.task, text, args, self.kind), jobs)
 
     def arguments(self) -> Json:
         """The arguments as a job gets them: for a function an object, else a list."""
@@ -111,7 +112,7 @@ def _argument(task: str, word: str) -> tuple[str, Json]:
 
 def _json(name: str, value: str) -> Json:
     try:
-        return payload.load(value, f"contents of {name}")
+        return outputs.read(value, f"contents of {name}")
     except NotSerializable as error:
         shown = value if len(value) <= 100 else f"{value[:100]}..."
         raise UsageError(f"{error}; for text write {name}={shown}") from error

@@ -102,8 +102,9 @@ def enqueue(
     ls *.wav | jobrunner enqueue --each -- lame {}
     jobrunner enqueue --jsonl jobs.jsonl
 
-    Of a function's arguments, name=value gives text, name:=value JSON, name=@file the text of a file. A line of
-    a --jsonl file is an object with "task" and "args", "command" (a list) or "sh", and flags as keys:
+    Of a function's arguments, name=value gives text, name:=value JSON, name=@file the text of a file, and
+    name:=@7.output what job 7 returns, for which it waits. A line of a --jsonl file is an object with "task" and
+    "args" (and "outputs": {"name": 7}), "command" (a list) or "sh", and flags as keys:
     {"task": "shop.tasks:send", "args": {"user": 7}, "queue": "mail", "retries": 3}
     """
     called = session.of(context)

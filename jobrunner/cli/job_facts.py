@@ -2,6 +2,7 @@
 
 import json
 
+from jobrunner import outputs
 from jobrunner.masking import hide_call
 from jobrunner.models import Attempt, Job, Json
 from jobrunner.times import iso
@@ -21,6 +22,7 @@ def facts(job: Job) -> dict[str, Json]:
         "kind": job.kind,
         "task": job.task,
         "args": parsed(job.args),
+        "outputs": bool(job.outputs),
         "queue": job.queue,
         "priority": job.priority,
         "label": job.label,
@@ -82,7 +84,10 @@ def command_line(job: Job) -> str:
 
         return shlex.join([job.task, *(str(word) for word in args)])
     if isinstance(args, dict):
-        return " ".join(
-            [job.task, *(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in args.items())]
-        )
-    return f"{job.task} {job.args or ''}".rstrip()
+        return " ".join([job.task, *(f"{name}={_value(job, value)}" for name, value in args.items())])
+    return f"{job.task} {_value(job, args) if job.outputs else job.args or ''}".rstrip()
+
+
+def _value(job: Job, value: Json) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return outputs.shown(text) if job.outputs else text

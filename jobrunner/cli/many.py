@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from jobrunner import payload
+from jobrunner import outputs, payload
 from jobrunner.cli import fields
 from jobrunner.cli.calls import HOLE, Call
 from jobrunner.errors import UsageError
 from jobrunner.models import Json, Request
 from jobrunner.options import Options
+from jobrunner.outputs import Output
 
 _FILLED = ("label", "key")
 _FORMS = '"task" and "args", "command", or "sh"'
@@ -52,7 +53,8 @@ class _Known:
         said = {name.replace("-", "_"): value for name, value in line.items() if value is not None}
         where = {} if kind == "function" else {"cwd": self._here}
         options = self._options({**where, **self._defaults, **said})
-        return options.request(task, payload.dump(args, "arguments"), args, kind)
+        text, jobs = outputs.keep(args)
+        return outputs.given(options.request(task, text, args, kind), jobs)
 
     def _options(self, said: dict[str, Json]) -> Options:
         key = repr(said)
@@ -83,7 +85,23 @@ def _call(line: dict[str, Json]) -> tuple[str, Json, Any]:
         raise UsageError(f'"task" is MODULE:FUNCTION, not {value!r}; a program is {{"command": ["{value}"]}}')
     if not isinstance(args, dict | list):
         raise UsageError(f'"args" is an object or a list, not {args!r}')
+    if "outputs" in line:
+        args = _with_outputs(args, line.pop("outputs"))
     return value, args, "function"
+
+
+def _with_outputs(args: Json, said: Json) -> Json:
+    if not isinstance(said, dict) or not isinstance(args, dict):
+        raise UsageError('"outputs" says which named arguments are results of jobs, as in {"parts": [7, 8]}')
+    if twice := sorted(said.keys() & args.keys()):
+        raise UsageError(f"{twice[0]!r} is given twice")
+    return args | {name: [*map(_output, one)] if isinstance(one, list) else _output(one) for name, one in said.items()}
+
+
+def _output(job: Json) -> Output:
+    if not isinstance(job, int) or isinstance(job, bool) or not 0 < job < 2**63:
+        raise UsageError(f'"outputs" are those of jobs, by their numbers, not {job!r}')
+    return Output(job)
 
 
 def _object(line: bytes) -> dict[str, Json]:

@@ -116,7 +116,8 @@ def _why_not_done(client: DirectClient, job: Job, moments: _Moments) -> str | No
         )
         return f"until {until}"
     if job.status is Status.BLOCKED:
-        return f"{visible(job.reason or 'held')}; `jobrunner retry {job.id}` lets it go"
+        is_held = job.reason in (None, "held")
+        return f"held; `jobrunner retry {job.id}` lets it go" if is_held else visible(str(job.reason))
     if job.status in STARTED:
         silent = stalled_at_once(client, [runner for runner in client.runners() if runner.id == job.runner])
         return next((no_answer(*one) for one in silent.items()), None)

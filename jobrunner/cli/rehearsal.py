@@ -64,10 +64,11 @@ def _print(called: Session, request: Request) -> None:
     task, args, policy = hide_call(request.kind, request.task, request.args, request.policy)
     request = request._replace(task=task, args=args or "", policy=policy)
     usual = Request._field_defaults
-    said = {name: value for name, value in request._asdict().items() if name in _ALWAYS or value != usual[name]}
+    facts = request._replace(outputs=False)._asdict()  # the arguments show them
+    said = {name: value for name, value in facts.items() if name in _ALWAYS or value != usual[name]}
     said |= {name: parsed(said[name]) for name in ("args", "policy") if name in said}
     if called.json:
         printing.write_json(said)
     else:
-        facts = (f"{name} {value!r}" for name, value in said.items() if name not in ("task", "args", "kind"))
-        printing.write_tabs([f"would queue {request.kind} {request.task} {request.args}; {', '.join(facts)}"])
+        words = (f"{name} {value!r}" for name, value in said.items() if name not in ("task", "args", "kind"))
+        printing.write_tabs([f"would queue {request.kind} {request.task} {request.args}; {', '.join(words)}"])

@@ -55,6 +55,9 @@ def run(
     imports: Annotated[
         list[str] | None, typer.Option("--import", metavar="MODULE", help="Import it once, before any job; repeat.")
     ] = None,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="For development: load the code anew when a source file of it changes.")
+    ] = False,
     pass_env: Annotated[
         list[str] | None,
         typer.Option("--pass-env", metavar="NAME", help="A variable that commands see, too: 'AWS_*', '*'; repeat."),
@@ -105,6 +108,8 @@ def run(
 ) -> None:
     r"""Do the work, until TERM or Ctrl-C. A second one does not wait for running jobs. No queue named: all.
 
+    HUP loads the code anew, while running jobs finish with the old; what cannot be imported is told, and not taken.
+
     With --drain the exit code is 1 when a job of it failed, as a crontab wants it.
 
     \b
@@ -127,6 +132,7 @@ def run(
         "max_jobs": whole("--max-jobs", max_jobs),
         "max_idle": _seconds(max_idle),
         "imports": tuple(imports or ()),
+        "reload": reload,
         "pass_env": tuple(pass_env or ()),
         "only": tuple(only or ()),
         "allow_root": allow_root,

@@ -2,7 +2,7 @@
 
 from jobrunner import broker, orchestrator, payload
 from jobrunner.database import Database
-from jobrunner.errors import InvocationNotFound, NotAllowed, UsageError
+from jobrunner.errors import InvocationNotFound, NotAllowed, OutputMissing, UsageError
 from jobrunner.models import Claimed
 from jobrunner.policy import Policy
 from jobrunner.runner.only import permit
@@ -20,7 +20,7 @@ def admit(database: Database, claimed: Claimed, conf: RunSettings) -> Running:
             payload.check(text, len(text.encode()), "arguments")
         running = Running(claimed, Policy.from_json(claimed.policy), conf.output_limit)
         permit(claimed, running.policy, conf.only)
-    except (UsageError, InvocationNotFound, NotAllowed) as error:
+    except (UsageError, InvocationNotFound, NotAllowed, OutputMissing) as error:
         bad = orchestrator.unreadable(claimed, error)
         return Running(claimed, bad.policy, outcome=bad.outcome)
     return running

@@ -123,6 +123,7 @@ class BaseRunner(Placing):
         self._collect_messages()
         self._check_the_file()
         self._heed_signals()
+        self._renew()
         self._heed_cancels()
         self._attempts.enforce_deadlines(self.conf.kill_grace)
         self._rescue_the_dead()

@@ -17,7 +17,7 @@ from jobrunner import (
 )
 from jobrunner.context import Current, enter, leave
 from jobrunner.database import Database
-from jobrunner.errors import InvocationNotFound, UsageError
+from jobrunner.errors import InvocationNotFound, OutputMissing, UsageError
 from jobrunner.models import Claimed, Exit, Failure, Outcome
 from jobrunner.orchestrator import Ended
 from jobrunner.ownership import RunnerLocks
@@ -62,7 +62,7 @@ def _do(database: Database, claimed: Claimed) -> Ended:
         if claimed.args is None:
             claimed = claimed._replace(args=broker.argument(database, claimed.id))
         policy = Policy.from_json(claimed.policy)
-    except (UsageError, InvocationNotFound) as error:
+    except (UsageError, InvocationNotFound, OutputMissing) as error:
         return orchestrator.unreadable(claimed, error)
     if claimed.kind != "function":
         return _run_program(database, claimed, policy)

@@ -8,6 +8,7 @@ from jobrunner.channel import Message
 from jobrunner.errors import JobRunnerError
 from jobrunner.models import Failure, InvocationId, Json, Outcome
 from jobrunner.policy import Policy
+from jobrunner.runner.sources import Signature
 
 _NOTHING = Outcome("null")
 _LARGEST = 1 << 62
@@ -65,9 +66,16 @@ class GaveBack(NamedTuple):
 
 
 class Imported(NamedTuple):
-    """The worker has imported the task's module without harm."""
+    """The worker has imported the task's module; whether without harm, so that the template may do so, too."""
 
     module: str
+    is_clean: bool
+
+
+class Read(NamedTuple):
+    """Source files that were read by imports, for a runner that watches them: each with its signature."""
+
+    files: dict[str, Signature]
 
 
 class Succeeded(NamedTuple):
@@ -80,7 +88,7 @@ class Succeeded(NamedTuple):
     took_us: int
 
 
-Said = Delivered | Began | Wrote | Asks | Waits | Progressed | Policy | GaveBack | Imported
+Said = Delivered | Began | Wrote | Asks | Waits | Progressed | Policy | GaveBack | Imported | Read
 """A Policy is what the task declares."""
 
 
@@ -108,8 +116,8 @@ def _parse(message: Message) -> Said:
             return Progressed(fraction, text and _clean(text)[:MAX_PROGRESS])
         case ["declared", str(policy)]:
             return Policy.from_json(policy)
-        case ["imported", str(module)]:
-            return Imported(module)
+        case ["imported", str(), bool()] | ["read", dict()]:
+            return Read(message[1]) if message[0] == "read" else Imported(*message[1:])
     raise BadMessage(f"there is no message {message[0]!r} of this form")
 
 

@@ -142,6 +142,12 @@ class MultiThreadRunner(TemplateRunner):
             if weigh and not pool.retiring and _resident(pool.pid) > (self.conf.max_memory or 0):
                 self._retire(pool, "its memory is above the limit")
 
+    def _code_is_new(self) -> None:
+        """What they have, they finish with the old code."""
+        for pool in self.processes.values():
+            if not pool.retiring:
+                self._retire(pool, "it has the old code")
+
     def _retire(self, pool: PoolWorker, why: str) -> None:
         log.debug("process %d takes no more work: %s", pool.pid, why)
         pool.retiring = True

@@ -27,6 +27,12 @@ class Placing(ABC):
     def _signal(self, running: Running, number: int) -> None:
         """Send a signal to the processes of an attempt, and to none else."""
 
+    def _renew(self) -> None:
+        """Load new code where HUP or a changed file asks for it, and take it when it is loaded; called once a turn."""
+
+    def _code_is_new(self) -> None:
+        """What is started from now on has the new code."""
+
     def _tend(self) -> None:
         """See to the processes that work is placed in; called once a turn."""
 

@@ -25,6 +25,7 @@ class RunSettings:
     max_jobs: int | None = None
     max_idle: float | None = None
     imports: tuple[str, ...] = ()
+    reload: bool = False
     pass_env: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     allow_root: bool = False

@@ -1,9 +1,11 @@
-"""TERM and INT to a runner: the handlers raise a flag and wake the loop, nothing else."""
+"""TERM, INT and HUP to a runner: the handlers raise a flag and wake the loop, nothing else."""
 
 import os
 import signal
 from types import FrameType, TracebackType
 from typing import Self
+
+from jobrunner import kernel
 
 HEEDED = (signal.SIGTERM, signal.SIGINT)
 
@@ -17,13 +19,22 @@ def wakeup_pipe() -> tuple[int, int]:
 
 
 class StopSignals:
-    """It starts and ends with the `with` block, which must stand in the main thread."""
+    """It starts and ends with the `with` block, which must stand in the main thread.
+
+    TERM and INT ask for the end. So does the HUP of a terminal that is gone; any other HUP asks for new code. Where
+    HUP is ignored, as under nohup, it stays so.
+    """
 
     def __enter__(self) -> Self:
         self.count = 0
+        self._hung_up = False
+        self._wants_new_code = False
+        self._has_terminal = kernel.has_terminal()
         self._read, self._write = wakeup_pipe()
         self._before_fd = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         self._before = {number: signal.signal(number, self._raise_flag) for number in HEEDED}
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._raise_flag)
         return self
 
     def __exit__(
@@ -45,7 +56,25 @@ class StopSignals:
             try:
                 os.read(self._read, 512)
             except BlockingIOError:
-                return
+                break
+        if self._hung_up:
+            self._hung_up = False
+            self._heed_hangup()
+
+    def wants_new_code(self) -> bool:
+        """Whether a HUP has asked for it since this was asked last."""
+        wants, self._wants_new_code = self._wants_new_code, False
+        return wants
+
+    def _heed_hangup(self) -> None:
+        if self._has_terminal and not kernel.has_terminal():
+            self._has_terminal = False  # a shell passes on the HUP that we had already: once is enough
+            self.count += 1
+        else:
+            self._wants_new_code = True
 
     def _raise_flag(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1
+        if number == signal.SIGHUP:
+            self._hung_up = True
+        else:
+            self.count += 1

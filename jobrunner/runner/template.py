@@ -21,19 +21,31 @@ from typing import Any, NamedTuple, NoReturn
 from jobrunner import kernel, location
 from jobrunner.channel import Channel
 from jobrunner.errors import ChannelClosed
-from jobrunner.execution import describe
-from jobrunner.runner import output_router
+from jobrunner.runner import output_router, sources, trial
 from jobrunner.runner.stop_signals import wakeup_pipe
-from jobrunner.runner.worker import WORKER_SIGNALS, WORKER_VARIABLE, Born, run_worker, worker_name
+from jobrunner.runner.worker import (
+    WORKER_SIGNALS,
+    WORKER_VARIABLE,
+    Born,
+    run_worker,
+    template_name,
+    trial_name,
+    worker_name,
+)
 
 
 class Orders(NamedTuple):
     """What the runner tells a new template on its command line."""
 
+    number: int
     channel: int
     app_dir: str
     imports: list[str]
+    again: list[str]
+    """Modules that jobs had imported from the code before this."""
     pass_env: list[str]
+    watch: bool
+    """Whether to tell which source files are read."""
 
 
 class Template:
@@ -43,6 +55,7 @@ class Template:
         self._orders = orders
         self._channel = Channel(socket.socket(fileno=orders.channel))
         self._name = kernel.OwnEnvironment(WORKER_VARIABLE)
+        self._own_name = template_name(orders.number)
         self._workers: dict[int, int] = {}  # pid: key
         self._wakeup_read, self._wakeup_write = wakeup_pipe()
 
@@ -50,11 +63,17 @@ class Template:
         """Import, say so, and obey until the runner is gone."""
         kernel.adopt_orphans()
         output_router.install()
+        sources.install()
+        if self._orders.watch:
+            sources.watch(self._orders.app_dir, self._orders.imports)
         sys.path.insert(0, self._orders.app_dir)
         try:
             for module in self._orders.imports:
                 self._import(module)
             self._tell_schedules()
+            for module in self._orders.again:
+                self._try(module)
+            self._tell_sources()
             self._heed_children()
             gc.freeze()  # what is here stays for good: forked workers then share its pages
             self._channel.post("ready", os.getpid())
@@ -84,11 +103,33 @@ class Template:
             _VERBS[verb](self, *facts)
 
     def _import(self, module: str) -> None:
-        try:
-            importlib.import_module(module)
-        except BaseException as error:  # a module may raise anything, sys.exit() included; the runner decides
-            failure = describe(error)
-            self._channel.post("import_failed", module, f"{failure.type}: {failure.message}", failure.traceback)
+        error = trial.error_of(module)
+        if error is not None:  # the runner decides
+            self._channel.post("import_failed", module, *trial.reason(error))
+
+    def _try(self, module: str) -> None:
+        """As `_preload`, but before there are workers that could import it first: a child does."""
+        if module in sys.modules:
+            return
+        self._name.rewrite(trial_name(self._orders.number))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            trial.become_trial(module, os.getppid(), self._channel.send)
+        self._name.rewrite(self._own_name)
+        _, status = os.waitpid(pid, 0)
+        self._clear_away(pid)
+        self._sweep()
+        code = os.waitstatus_to_exitcode(status)
+        if code == trial.CLEAN:
+            self._preload(module)
+        elif code not in {trial.UNSHARED, trial.GONE, trial.FAILED}:
+            self._channel.post("import_failed", module, f"its import ends the process, with {code}", None)
+
+    def _tell_sources(self) -> None:
+        if files := sources.news():
+            self._channel.post("read", files)
 
     def _tell_schedules(self) -> None:
         """What the imported modules declare, and which modules of their packages are there."""
@@ -104,6 +145,7 @@ class Template:
         # It may raise anything, sys.exit() included: that would end the template, and all workers with it.
         with contextlib.suppress(BaseException):
             importlib.import_module(module)
+        self._tell_sources()
         gc.freeze()
 
     def _spawn(self, key: int, *first: Any) -> None:
@@ -121,7 +163,7 @@ class Template:
         except OSError as error:
             self._channel.post("not_forked", key, error.strerror)
         finally:
-            self._name.rewrite(worker_name(0))
+            self._name.rewrite(self._own_name)
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -153,16 +195,20 @@ class Template:
             key = self._workers.pop(pid, None)
             if key is None:
                 continue  # an adopted orphan
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)  # what the job has left in its process group
+            self._clear_away(pid)
             self._channel.post("exit", key, pid, *_exit_facts(status), *_usage_facts(usage))
         if ended:
             self._sweep()
 
+    def _clear_away(self, pid: int) -> None:
+        """Kill what a child that has ended left in its process group."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+
     def _sweep(self) -> None:
         """Kill what daemonised out of the process group of a job that is over; its own children come to us next."""
-        # Number 0 is the template itself, and what a task module started while it was imported.
-        alive = {worker_name(key) for key in (0, *self._workers.values())}
+        # The template's own name has, too, what a task module started while it was imported.
+        alive = {self._own_name, *map(worker_name, self._workers.values())}
         for pid in kernel.children():
             if pid in self._workers:
                 continue

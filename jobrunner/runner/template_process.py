@@ -1,18 +1,21 @@
-"""The runner's handle on its template: start it, tell it to fork and to signal, hear of what ended."""
+"""The runner's handle on a template: start it, tell it to fork and to signal, hear of what ended."""
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from jobrunner import channel
 from jobrunner.channel import Channel, Message
 from jobrunner.ownership import TOKEN_VARIABLE, kill_leftovers
 from jobrunner.runner.settings import RunSettings
-from jobrunner.runner.worker import WORKER_VARIABLE, worker_name
+from jobrunner.runner.worker import WORKER_VARIABLE, template_name, trial_name, worker_name
 
 _CODE = "from jobrunner.runner.template import main; main()"
+_LAST_SECONDS = 5.0
+"""What a template gets to end everything below it, and itself."""
 
 
 class TemplateProcess:
@@ -22,13 +25,20 @@ class TemplateProcess:
     terminal's Ctrl-C does not reach it, and with no descriptor of ours but its end of the channel.
     """
 
-    def __init__(self, environment: dict[str, str], conf: RunSettings) -> None:
+    def __init__(self, number: int, environment: dict[str, str], conf: RunSettings, again: Sequence[str] = ()) -> None:
+        self.number = number
+        self.started_at = time.monotonic()
+        self.workers: set[int] = set()
+        """The keys of those that it was told to fork, and that are not reaped."""
         ours, theirs = channel.pair()
         orders = {
+            "number": number,
             "channel": theirs.fileno(),
             "app_dir": str(conf.app_dir),
             "imports": conf.imports,
+            "again": again,
             "pass_env": conf.pass_env,
+            "watch": conf.reload,
         }
         self._token = environment[TOKEN_VARIABLE]
         self._process = subprocess.Popen(
@@ -36,10 +46,11 @@ class TemplateProcess:
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             start_new_session=True,
-            env={**os.environ, **environment, WORKER_VARIABLE: worker_name(0)},
+            env={**os.environ, **environment, WORKER_VARIABLE: template_name(number)},
         )
         theirs.close()
         self._channel = Channel(ours)
+        self._kill_at = float("inf")
 
     @property
     def pid(self) -> int:
@@ -64,6 +75,7 @@ class TemplateProcess:
         `first` is what the worker reads first, where that is short: empty, it waits for it on its channel.
         """
         self._channel.send_with(descriptors, "spawn", key, *first)
+        self.workers.add(key)
 
     def signal(self, key: int, number: int) -> None:
         """Have the signal sent to the process group of the worker `key`, if that lives."""
@@ -73,13 +85,47 @@ class TemplateProcess:
         """Have it import a module, so that workers need not."""
         self._channel.send("preload", module)
 
-    def close(self) -> None:
-        """End it and everything below it; returns when all is gone."""
+    def let_go(self) -> None:
+        """Have it end, and everything below it; `is_gone` tells when it has."""
         self._channel.close()
+        self._kill_at = time.monotonic() + _LAST_SECONDS
+
+    def kill(self) -> None:
+        """End it without a word: it may be importing something that does not end."""
+        self.let_go()
+        self._process.kill()
+
+    def is_gone(self) -> bool:
+        """Whether it has ended; it is killed where it takes too long. `sweep` follows."""
+        if self._process.poll() is None and time.monotonic() >= self._kill_at:
+            self._process.kill()
+        return self._process.poll() is not None
+
+    def sweep(self, others: Collection["TemplateProcess"] = ()) -> None:
+        """Kill what it has left, where it could not do so itself, and nothing of the other templates."""
+        if self._process.returncode == 0:
+            return
+        names = {name for other in others for name in other.names}
+        some_work = any(other.workers for other in others)
+
+        def spares(environment: Mapping[str, str]) -> bool:
+            name = environment.get(WORKER_VARIABLE)
+            # One that has emptied its environment may belong to any job that still runs.
+            return some_work if name is None else name in names
+
+        kill_leftovers(self._token, spares)
+
+    @property
+    def names(self) -> set[str]:
+        """What it, and all that belongs to it, has in its environment."""
+        return {template_name(self.number), trial_name(self.number), *map(worker_name, self.workers)}
+
+    def close(self, others: Collection["TemplateProcess"] = ()) -> None:
+        """End it and everything below it; returns when all is gone."""
+        self.let_go()
         try:
-            self._process.wait(timeout=5)
+            self._process.wait(timeout=_LAST_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        if self._process.returncode != 0:  # else it has swept up itself
-            kill_leftovers(self._token)
+        self.sweep(others)

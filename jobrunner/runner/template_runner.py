@@ -1,4 +1,4 @@
-"""What all runners share whose workers are forked from a template: its life, and the hearing of workers."""
+"""What all runners share whose workers are forked from a template: their start, the hearing of them, their end."""
 
 import contextlib
 import logging
@@ -9,39 +9,33 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from jobrunner import location, orchestrator, ownership
+from jobrunner import orchestrator
 from jobrunner.channel import Message
-from jobrunner.errors import ChannelBroken, ChannelClosed, JobRunnerError
+from jobrunner.errors import ChannelBroken, ChannelClosed
 from jobrunner.models import Exit
 from jobrunner.policy import Policy
 from jobrunner.runner import journal, messages
-from jobrunner.runner.base_runner import BaseRunner
-from jobrunner.runner.declared import Declared
 from jobrunner.runner.messages import BadMessage
 from jobrunner.runner.running import Running
 from jobrunner.runner.settings import RunSettings
-from jobrunner.runner.template_process import TemplateProcess
+from jobrunner.runner.template_keeper import TemplateKeeper
 from jobrunner.runner.worker_process import SingleWorker, WorkerProcess
 
 _READ = 1 << 18
-_TOO_SOON_SECONDS = 2.0
 _SHORT = 16_384
 """Characters of arguments that the template may carry to a worker; longer ones it need not read."""
-_MANY_DEATHS = 5
 _REST_SECONDS = 1.0
 
 log = logging.getLogger("jobrunner.runner")
 
 
-class TemplateRunner(BaseRunner):
-    """Owns a template and the workers that it forks."""
+class TemplateRunner(TemplateKeeper):
+    """Owns the workers that its templates fork."""
 
     def __init__(self, conf: RunSettings) -> None:
         super().__init__(conf)
         self._workers: dict[int, WorkerProcess] = {}
-        self._preloaded: set[str] = set()
         self._next_key = 1
-        self._deaths = 0
         self._rests_until = 0.0
 
     @staticmethod
@@ -49,61 +43,12 @@ class TemplateRunner(BaseRunner):
         """False: jobs run in processes, with memory of their own."""
         return False
 
-    @property
-    def runner_args(self) -> dict[str, str]:
-        """What every process of this runner finds in its environment: its token, and the database by name alone."""
-        return {ownership.TOKEN_VARIABLE: self.token, location.VARIABLE: str(self.conf.database)}
-
     def get_active_child_runner_ids(self) -> list[str]:
         """The workers that are alive, each as runner:pid."""
         return [f"{self._registration.id}:{worker.pid}" for worker in self._workers.values() if worker.pid]
 
-    # The template
-
-    def _on_start(self) -> None:
-        self._start_template()
-        while (message := self._first_word())[0] != "ready":
-            if message[0] == "schedules":
-                self._declared = Declared.read(message)
-                continue
-            _, module, why, traceback = message
-            raise JobRunnerError(f"--import {module} failed: {why}\n{traceback or ''}".rstrip())
-
-    def _first_word(self) -> list[Any]:
-        try:
-            return self._template.receive()
-        except ChannelClosed:
-            raise JobRunnerError("the template process ended while it imported the task modules") from None
-
-    def _start_template(self) -> None:
-        self._template = TemplateProcess(self.runner_args, self.conf)
-        self._template_started = time.monotonic()
-        self._hearing.listen(self._template.fileno(), lambda _: self._hear_template())
-
-    def _hear_template(self) -> None:
-        try:
-            for verb, *facts in self._template.read():
-                _TEMPLATE_VERBS[verb](self, *facts)
-        except ChannelClosed:
-            self._replace_template()
-
-    def _replace_template(self) -> None:
-        """The template died, and its workers with it: sweep up, give the work back, start another."""
-        lived = time.monotonic() - self._template_started
-        self._deaths = self._deaths + 1 if lived < _TOO_SOON_SECONDS else 1
-        self._hearing.ignore(self._template.fileno())
-        self._template.close()
-        self._preloaded.clear()
-        log.error("the template process %d died, and %d workers with it", self._template.pid, len(self._workers))
-        for worker in list(self._workers.values()):
-            self._exited(worker.key, worker.pid, None, int(signal.SIGKILL), None, None)
-        if self._deaths >= _MANY_DEATHS:
-            raise JobRunnerError("the template process dies again and again right after its start")
-        self._start_template()
-
     def _on_stop(self) -> None:
-        if hasattr(self, "_template"):
-            self._template.close()
+        self._templates.close()
         for worker in list(self._workers.values()):
             self._forget(worker)
         self._workers.clear()
@@ -122,7 +67,7 @@ class TemplateRunner(BaseRunner):
             if not is_short:
                 self._tell(worker, *first)
             try:
-                self._template.spawn(worker.key, descriptors, list(first) if is_short else [])
+                self._templates.spawn(worker, descriptors, list(first) if is_short else [])
             except OSError:
                 self._workers.pop(worker.key)
                 self._forget(worker)
@@ -136,8 +81,7 @@ class TemplateRunner(BaseRunner):
         return next((worker for worker in self._workers.values() if running in worker.runnings), None)
 
     def _signal_process(self, worker: WorkerProcess, number: int) -> None:
-        with contextlib.suppress(ChannelClosed):  # the template is gone, and its workers with it
-            self._template.signal(worker.key, number)
+        self._templates.signal(worker, number)
 
     def _tell(self, worker: WorkerProcess, *message: Any) -> None:
         worker.channel.queue(*message)
@@ -162,6 +106,7 @@ class TemplateRunner(BaseRunner):
     def _not_forked(self, key: int, why: str) -> None:
         log.error("no process can be forked: %s", why)
         self._rest()
+        self._templates.reaped(key)
         worker = self._workers.pop(key)
         self._forget(worker)
         for running in worker.runnings:
@@ -175,6 +120,7 @@ class TemplateRunner(BaseRunner):
         return time.monotonic() < self._rests_until
 
     def _exited(self, key: int, pid: int, *facts: Any) -> None:
+        self._templates.reaped(key)
         worker = self._workers.pop(key)
         self._hear_worker(worker, 0, to_the_end=True)
         for stream in list(worker.streams):
@@ -189,8 +135,8 @@ class TemplateRunner(BaseRunner):
             running.stopped = running.stopped or "returned"
             self._conclude(running)
 
-    def _import_failed(self, module: str, why: str, _: str | None) -> None:
-        log.error("%s cannot be imported any more: %s", module, why)
+    def _died_with_template(self, key: int) -> None:
+        self._exited(key, self._workers[key].pid, None, int(signal.SIGKILL), None, None)
 
     # Hearing a worker
 
@@ -236,8 +182,8 @@ class TemplateRunner(BaseRunner):
                 self._recorder.declared(running)
             case messages.GaveBack(why):
                 self._given_back(worker, running, why)
-            case messages.Imported(module):
-                self._preload(module)
+            case messages.Imported() | messages.Read():
+                self._has_imported(worker, running, said)
 
     def _let_end(self, running: Running) -> None:
         """One thread of it waits for others, and another has ended it: it need not wait any more."""
@@ -259,11 +205,17 @@ class TemplateRunner(BaseRunner):
     def _returned(self, worker: WorkerProcess, running: Running) -> None:
         """The worker has given it back before it began."""
 
-    def _preload(self, module: str) -> None:
-        if module not in self._preloaded:
-            self._preloaded.add(module)
+    def _has_imported(self, worker: WorkerProcess, running: Running, said: messages.Imported | messages.Read) -> None:
+        if isinstance(said, messages.Read):
+            if self.conf.reload:
+                self._renewal.watched.read_by_job(said.files)
+            return
+        if said.module == running.claimed.task.partition(":")[0]:
+            self._renewal.imported(said.module)
+        if said.is_clean and said.module not in self._preloaded and self._templates.has_forked(worker):
+            self._preloaded.add(said.module)
             with contextlib.suppress(ChannelClosed):  # the template is gone: this is not about the worker
-                self._template.preload(module)
+                self._templates.current.preload(said.module)
 
     def _take_output(self, worker: WorkerProcess, stream: int, _: int) -> None:
         while stream in worker.streams:
@@ -291,13 +243,3 @@ class TemplateRunner(BaseRunner):
             if self._hearing.listens_to(descriptor):
                 self._hearing.ignore(descriptor)
         worker.close()
-
-
-_TEMPLATE_VERBS: dict[str, Callable[..., None]] = {
-    "ready": lambda *_: None,
-    "forked": TemplateRunner._forked,
-    "not_forked": TemplateRunner._not_forked,
-    "exit": TemplateRunner._exited,
-    "import_failed": TemplateRunner._import_failed,
-    "schedules": lambda *_: None,  # of a template that replaces one that died: they are the same
-}

@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from jobrunner.channel import Channel
 from jobrunner.context import Current, enter, leave
 from jobrunner.errors import ChannelClosed, TaskUnknown
 from jobrunner.models import Claimed, Failure, Json, Outcome
+from jobrunner.runner import sources
 from jobrunner.runner.successes import SHORT, Successes
 
 _OUTPUT_PIECE = 1 << 16
@@ -99,6 +101,8 @@ class Work:
             os._exit(0)  # a child that the job forked and forgot to end: the outcome is for the job itself to tell
         now_cpu = time.thread_time()
         cpu_ms = round(1000 * (now_cpu - cpu))
+        if files := sources.news():
+            self.link.send("read", files)
         if isinstance(outcome, TaskUnknown):
             self.link.send("unknown", outcome.why)
         elif outcome.result is None or len(outcome.result) > SHORT:
@@ -110,8 +114,12 @@ class Work:
 
     def _guarded(self) -> Outcome | TaskUnknown:
         # Not to be interrupted: an import that is broken off leaves half a module behind, to all jobs of the process.
+        module = self.claimed.task.partition(":")[0]
+        is_new = module not in sys.modules
         try:
             found = execution.find(self.claimed.task)
+            if is_new:
+                self.link.send("imported", module, False)  # with threads around, nobody can tell whether without harm
             args = execution.load_args(self.claimed.args or "{}")
         except TaskUnknown as error:
             return error

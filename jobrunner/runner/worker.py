@@ -16,7 +16,7 @@ from jobrunner.context import Current, ProcessLink, enter_process
 from jobrunner.errors import ChannelClosed, TaskUnknown
 from jobrunner.models import UNDELIVERED, Claimed, Failure, Outcome
 from jobrunner.policy import Policy
-from jobrunner.runner import output_router
+from jobrunner.runner import output_router, sources
 from jobrunner.runner.thread_runner import thread_runner_process_main
 
 WORKER_VARIABLE = "JOBRUNNER_WORKER"
@@ -36,6 +36,16 @@ WORKER_SIGNALS: dict[signal.Signals, Callable[[int, FrameType | None], object] |
 def worker_name(key: int) -> str:
     """The value of WORKER_VARIABLE: always as long as any other, so that it can be written over."""
     return f"{key:016d}"
+
+
+def template_name(number: int) -> str:
+    """The same of a template, and of what a task module starts while it is imported."""
+    return f"template{number:08d}"
+
+
+def trial_name(number: int) -> str:
+    """The same of what a template starts to see whether a module can be imported."""
+    return f"trial{number:011d}"
 
 
 class Born(NamedTuple):
@@ -107,9 +117,9 @@ def run_invocation(claimed: Claimed, policy: Policy, channel: Channel) -> int:
         return 0
     except BaseException as error:  # importing a user's module may raise anything
         return _deliver(channel, Outcome(failure=execution.describe(error)))
-    # What was opened by an import, all workers would share if the template did it.
-    if before is not None and kernel.open_descriptors() == before and execution.is_quiet():
-        channel.send("imported", module)
+    if before is not None:
+        # What was opened by an import, all workers would share if the template did it.
+        channel.send("imported", module, kernel.open_descriptors() == before and execution.is_quiet())
     if word := execution.first_word(claimed, found):
         channel.send(*word)
     outcome = execution.perform(found.function, args)
@@ -123,6 +133,8 @@ def _deliver(channel: Channel, outcome: Outcome) -> int:
         with contextlib.suppress(Exception):  # the job may have closed or replaced it
             stream.flush()
     try:
+        if files := sources.news():
+            channel.send("read", files)
         channel.send("outcome", outcome.result, outcome.failure)
     except ChannelClosed:
         return UNDELIVERED

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,15 +77,18 @@ def peak_kb(pid: int) -> int:
 
 
 class RunnerProcess:
-    """A runner on the test's database, from its start to its end; settings are those of RunSettings."""
+    """A runner on the test's database, from its start to its end; settings are those of RunSettings.
 
-    def __init__(self, folder: Path, number: int, settings: dict[str, Any]) -> None:
+    Where there is `through`, a program with its arguments, that one becomes it by exec.
+    """
+
+    def __init__(self, folder: Path, number: int, settings: dict[str, Any], through: Sequence[str] = ()) -> None:
         self.may_fail = False
         """Set by a test of a runner that cannot do its work."""
         self._log = folder / f"runner-{number}.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "tests.helpers.start_runner", json.dumps(settings)],
+                [*through, sys.executable, "-W", "error", "-m", "tests.helpers.start_runner", json.dumps(settings)],
                 cwd=folder,
                 env=environment(folder),
                 stdin=subprocess.DEVNULL,
@@ -110,6 +115,11 @@ class RunnerProcess:
         return until(lambda: children(self.pid))[0]
 
     @property
+    def templates(self) -> list[int]:
+        """The pids of its templates that live, the oldest first."""
+        return [pid for pid in children(self.pid) if is_alive(pid)]
+
+    @property
     def workers(self) -> list[int]:
         """The pids of its workers at this moment, adopted orphans of theirs included."""
         return children(self.template)
@@ -118,6 +128,10 @@ class RunnerProcess:
         """Return when it listens."""
         until(lambda: " slots on " in self.stderr or not self.is_running)
         assert self.is_running, self.stderr
+
+    def hang_up(self) -> None:
+        """What an operator does after new code has come."""
+        self._process.send_signal(signal.SIGHUP)
 
     def terminate(self) -> None:
         self._process.terminate()

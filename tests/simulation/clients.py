@@ -1,25 +1,30 @@
 """Those outside: programs that enqueue, cancel and retry, people with SQL, and messages that come too late."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from jobrunner import broker, orchestrator, state_backend
+from jobrunner import broker, orchestrator, outputs, state_backend
 from jobrunner.database import Database
 from jobrunner.errors import JobRunnerError, UniqueKeyTaken, UsageError
-from jobrunner.models import Claimed, Exit, InvocationId, Outcome, Request, RunnerId
+from jobrunner.models import After, Claimed, DependencyKind, Exit, InvocationId, Outcome, Request, RunnerId
+from jobrunner.outputs import Output
 from jobrunner.policy import Policy, Retry
 from jobrunner.runner import requests
-from tests.simulation.runner import FAILURE, SUCCESS
-from tests.simulation.world import LIMITS, QUEUES, Torn, World
+from tests.simulation.arrangements import Arrangements
+from tests.simulation.runner import FAILURE, RECENT, SUCCESS
+from tests.simulation.world import BATCHES, LIMITS, QUEUES, Torn, World
 
 MINUTE = 60_000
+KINDS: tuple[DependencyKind, ...] = ("success", "any", "failure")
 
 
 class Client:
     """A process with a connection of its own."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, arranged: Arrangements) -> None:
         self.world = world
+        self.arranged = arranged
         self.database = Database(world.path, relaxed=True)
 
     def step(self) -> None:
@@ -35,13 +40,13 @@ class Client:
 
     def enqueue(self) -> None:
         world = self.world
-        wanted = [self._request() for _ in range(world.random.randint(1, 4))]
+        wanted = [self._request(place) for place in range(world.random.randint(1, 4))]
         before = world.see("SELECT count(*) FROM jr_invocation")
         try:
             with self.database.transaction():
                 put = broker.put(self.database, wanted)
                 world.tear(world.happens(world.rates.torn))
-        except (Torn, UniqueKeyTaken) as error:
+        except (Torn, UniqueKeyTaken, UsageError) as error:
             assert world.see("SELECT count(*) FROM jr_invocation") == before, "a part of a refused batch is there"
             world.tell(f"a client enqueues nothing: {type(error).__name__}")
             return
@@ -50,9 +55,28 @@ class Client:
                 assert one.id not in world.promised, f"the number {one.id} was given twice"
                 world.promised.append(one.id)
                 world.policies[one.id] = Policy.from_json(request.policy)
+                after = outputs.placed(request, [other.id for other in put]).after
+                self.arranged.will_wait(one.id, [After(*edge) for edge in json.loads(after or "[]")])
         world.tell(f"a client enqueues {[one.id for one in put]}")
 
-    def _request(self) -> Request:
+    def _request(self, place: int) -> Request:
+        return self._after(self._alone(), place)
+
+    def _after(self, request: Request, place: int) -> Request:
+        """Behind some of those that are there, and of those that are enqueued before it by the same call."""
+        random = self.world.random
+        others = [*self.world.promised[-RECENT:], *range(-place, 0)]
+        chosen = (
+            sorted(set(random.choices(others, k=random.randint(1, 3)))) if others and self.world.happens(0.4) else []
+        )
+        edges = [After(one, random.choice(KINDS)) for one in chosen]
+        args, jobs = outputs.keep(
+            [Output(edge.id) for edge in edges if edge.kind == "success" and random.random() < 0.7]
+        )
+        request = request._replace(after=json.dumps(edges) if edges else None, args=args)
+        return outputs.given(request, jobs)
+
+    def _alone(self) -> Request:
         random, now = self.world.random, self.world.now
         limit = random.choice([None, None, *LIMITS])
         policy = Policy(
@@ -73,9 +97,10 @@ class Client:
             limit_key=limit,
             limit_size=LIMITS[limit] if limit else None,
             limit_drop=limit == "drops",
+            batch=random.choice((None, None, *BATCHES)),
         )
 
-    def _some(self) -> list[InvocationId]:
+    def _some(self) -> Sequence[InvocationId]:
         return sorted({self.world.random.choice(self.world.promised) for _ in range(2)}) if self.world.promised else []
 
     def cancel(self) -> None:

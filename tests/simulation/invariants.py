@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from jobrunner.models import Claimed
 from jobrunner.wall_clock import TOLERANCE_MS
 from tests.conftest import check_history, check_waits
+from tests.simulation.arrangements import check_fires
 from tests.simulation.world import LIMITS, World
 
 
@@ -19,6 +20,7 @@ def check(world: World) -> None:
     check_limits(world)
     check_keys(world)
     check_promises(world)
+    check_fires(world)
 
 
 def check_owners(world: World) -> None:

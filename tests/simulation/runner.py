@@ -1,18 +1,21 @@
 """A runner as an actor: the real registration, claims, records, waits and rescues; its processes are the world's."""
 
+import json
 from collections.abc import Sequence
 
-from jobrunner import broker, orchestrator
+from jobrunner import batches, broker, dependencies, orchestrator, schedules, state_backend
 from jobrunner.database import Database
-from jobrunner.errors import WaitCycle
+from jobrunner.errors import OutputMissing, WaitCycle
 from jobrunner.models import Claimed, Exit, Failure, InvocationId, Outcome, RunnerId, StopReason
 from jobrunner.orchestrator import Ended
 from jobrunner.ownership import RunnerLocks
 from jobrunner.policy import Policy
 from jobrunner.runner.registration import Introduction, Registration
 from jobrunner.runner.settings import RunSettings
+from jobrunner.status import Status
 from jobrunner.wall_clock import WallClock
 from tests.simulation import invariants
+from tests.simulation.arrangements import Arrangements
 from tests.simulation.world import Execution, Torn, World
 
 RECENT = 12
@@ -45,8 +48,9 @@ class SimulatedLocks(RunnerLocks):
 class SimulatedRunner:
     """Starts with its registration and ends when it has stopped or was killed."""
 
-    def __init__(self, world: World, number: int, slots: int, queues: Sequence[str]) -> None:
+    def __init__(self, world: World, arranged: Arrangements, number: int, slots: int, queues: Sequence[str]) -> None:
         self.world = world
+        self.arranged = arranged
         self.slots = slots
         self.queues = queues
         self.token = f"token {number}"
@@ -168,11 +172,14 @@ class SimulatedRunner:
             with self.database.transaction():
                 self._wall_clock.heed()
                 verdicts = orchestrator.record_all(self.database, self._ended, self.id)
+                self._settle()
                 paused = [ask for ask in self._asking if self._pause(*ask)]
                 resumed = self._resume()
                 broker.promote_and_expire(self.database)
+                schedules.fire_due(self.database)
                 free = self._free(len(paused) - len(resumed))
                 claimed = broker.claim(self.database, self.id, self.queues, free)
+                self._fill(claimed)
                 self.world.tear(torn)
         except Torn:
             self.world.tell(f"runner {self.id} is killed in the middle of its transaction")
@@ -189,11 +196,34 @@ class SimulatedRunner:
             self._executions[job].paused = False
         invariants.check_choice(self.world, self.queues, claimed, free)
         invariants.check_retries(self.world)
+        self.arranged.were_claimed(claimed)
         self._took(claimed)
         self.world.tell(
             f"runner {self.id} turns: records {len(verdicts)}, pauses {[one.claimed.id for one, _ in paused]}, "
             f"resumes {resumed}, claims {[one.id for one in claimed]}"
         )
+
+    def _settle(self) -> None:
+        """After that nobody waits for who has ended, and all that have ended are counted."""
+        dependencies.settle(self.database)
+        batches.count(self.database)
+        assert not self.database.query("settling", limit=1), "something is not settled"
+        assert not self.database.query("uncounted", limit=1), "something is not counted"
+
+    def _fill(self, claimed: Sequence[Claimed]) -> None:
+        """Results of others are in the place of each: what they returned is 1."""
+        for one in claimed:
+            missing = None
+            if one.args is None:
+                try:
+                    args = broker.argument(self.database, one.id)
+                except OutputMissing as error:
+                    missing = error.invocation_id
+                else:
+                    assert set(json.loads(args)) == {1}, f"the arguments of job {one.id} became {args}"
+            if missing is not None:  # it was retried in the meantime
+                state = state_backend.states(self.database, [missing])[0]
+                assert state.status is not Status.SUCCESS, f"job {one.id} did not get the result of job {missing}"
 
     def _heed_cancels(self) -> None:
         for job, claim in self.database.query("cancel_requests", runner=self.id):
@@ -219,7 +249,9 @@ class SimulatedRunner:
             self._waiting[execution.claimed.id] = ids
 
     def _resume(self) -> list[InvocationId]:
-        ready = [job for job, ids in self._waiting.items() if not orchestrator.unfinished(self.database, ids)]
+        # Who was final once is not waited for again, whatever becomes of it.
+        self._waiting = {job: orchestrator.unfinished(self.database, ids) for job, ids in self._waiting.items()}
+        ready = [job for job, ids in self._waiting.items() if not ids]
         for job in ready:
             assert orchestrator.resume(self.database, self._executions[job].claimed), f"job {job} cannot go on"
         return ready

@@ -8,7 +8,9 @@ import apsw
 from jobrunner import broker, times
 from jobrunner.database import Database
 from tests.simulation import invariants
+from tests.simulation.arrangements import Arrangements, check_nothing_is_due
 from tests.simulation.clients import Client
+from tests.simulation.planner import Planner
 from tests.simulation.runner import SimulatedRunner
 from tests.simulation.world import QUEUES, Rates, World
 
@@ -48,7 +50,10 @@ class Simulation:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.clients = [Client(world), Client(world)]
+        self.arranged = Arrangements(world)
+        world.heed_retries = self.arranged.was_retried
+        self.clients = [Client(world, self.arranged), Client(world, self.arranged)]
+        self.planner = Planner(world)
         self.runners: list[SimulatedRunner] = []
         self.started = 0
 
@@ -56,6 +61,7 @@ class Simulation:
         for number in range(STEPS):
             self._move_clock()
             self._step(number)
+            self.arranged.look()
             if number % CHECK_EVERY == 0:
                 invariants.check(self.world)
         self._heal()
@@ -63,6 +69,7 @@ class Simulation:
     def close(self) -> None:
         for client in self.clients:
             client.database.close()
+        self.planner.database.close()
         for runner in self.runners:
             runner.database.close()
 
@@ -81,9 +88,9 @@ class Simulation:
             world.random.choice(self.clients).deliver_late()
         if len(self.runners) < 2 or (len(self.runners) < MOST_RUNNERS and world.happens(0.02)):
             self._start_runner()
-        actors: list[Client | SimulatedRunner] = [*self.clients[:1], *self.runners, *self.runners]
-        actor = world.random.choice(actors)
-        if isinstance(actor, Client):
+        actors: list[Client | Planner | SimulatedRunner] = [*self.clients[:1], *self.runners, *self.runners]
+        actor = self.planner if world.happens(0.07) else world.random.choice(actors)
+        if isinstance(actor, Client | Planner):
             actor.step()
         elif actor.is_stopped_until <= number:
             self._step_of(actor, number)
@@ -110,7 +117,7 @@ class Simulation:
         random = self.world.random
         if queues is None:
             queues = random.choice(((), (), QUEUES[:1], QUEUES[:2]))
-        self.runners.append(SimulatedRunner(self.world, self.started, random.randint(1, 4), queues))
+        self.runners.append(SimulatedRunner(self.world, self.arranged, self.started, random.randint(1, 4), queues))
 
     def _heal(self) -> None:
         """No more faults: who was stopped goes on, what is held is let go, and all must end."""
@@ -118,6 +125,10 @@ class Simulation:
         world.now = world.latest  # what was put off by the clock that it showed then is due by that clock
         world.tell("everything is healed")
         self._start_runner(())
+        self.runners[-1].turn(may_be_torn=False)
+        self.arranged.look()
+        check_nothing_is_due(self.world)
+        self.planner.end_all()
         held = [row[0] for row in world.see("SELECT id FROM jr_invocation WHERE status = 'blocked' AND hold")]
         world.was_retried(broker.retry(self.clients[0].database, held, reason="let go"))
         for number in range(HEALED_ROUNDS):
@@ -127,6 +138,7 @@ class Simulation:
                 runner.settle()
                 runner.turn(may_be_torn=False)
                 runner.stop()
+                self.arranged.look()
             self.runners = [one for one in self.runners if not one.is_gone]
             if number % CHECK_EVERY == 0:
                 invariants.check(world)
@@ -135,4 +147,6 @@ class Simulation:
         invariants.check(world)
         left = world.see("SELECT id, status, reason FROM jr_invocation WHERE finished_at IS NULL")
         assert not left, f"not final after {HEALED_ROUNDS} turns: {left}"
+        batches = world.see("SELECT id, total, done, failed, open FROM jr_batch WHERE finished_at IS NULL")
+        assert not batches, f"not complete: {batches}"
         assert not world.held, "something is held that is final"

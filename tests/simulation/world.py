@@ -1,5 +1,7 @@
 """What is true outside of the database: the clock, who lives, what runs, what was promised to whom."""
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -16,6 +18,7 @@ from jobrunner.times import Clocks
 BEGINNING = 1_900_000_000_000
 """Milliseconds since 1970: far from any clock of a machine that runs this."""
 QUEUES = ("mail", "video", "sound")
+BATCHES = ("day", "night")
 LIMITS = {"one": 1, "two": 2, "drops": 1}
 """Keys of concurrency limits, and how many of each may be started."""
 
@@ -89,6 +92,9 @@ class World:
     """When a retry may be made, on the clock that nobody can set."""
     promised: list[InvocationId] = field(default_factory=list)
     """The numbers that somebody was told."""
+    runs: Counter[str] = field(default_factory=Counter)
+    """Runs that somebody asked of a schedule, beside its instants."""
+    heed_retries: Callable[[list[InvocationId]], None] = lambda _: None
     past: list[Ended] = field(default_factory=list)
     """Attempts that are over: whatever comes of them now comes too late."""
 
@@ -198,3 +204,4 @@ class World:
         for job in jobs:
             self.spent[job] = Spent()
             self.final.pop(job, None)
+        self.heed_retries(jobs)

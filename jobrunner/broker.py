@@ -252,12 +252,13 @@ def promote_and_expire(database: Database) -> int:
 
 
 def is_drained(database: Database, queues: Sequence[str]) -> bool:
-    """Whether nothing is pending in the queues (none named: all) and no failed attempt waits to be made again."""
+    """Whether nothing is pending in the queues (none named: all) and nothing that was tried is to be heard of again."""
     names = list(queues) or [row[0] for row in database.query("queues_with_pending")]
     held_back = paused(database)
     names = [name for name in names if name not in held_back]
     pending = database.query("has_pending", queues=json.dumps(names))[0][0]
-    return not pending and not database.query("retries_waiting", queues=json.dumps(list(queues)))[0][0]
+    waiting = {"queues": json.dumps(list(queues)), "paused": json.dumps(sorted(held_back))}
+    return not pending and not database.query("retries_waiting", **waiting)[0][0]
 
 
 def cancel(database: Database, ids: Sequence[int], *, reason: str, children: bool = False) -> list[InvocationId]:

@@ -326,13 +326,17 @@ UPDATE jr_start SET at = :now WHERE at > :now;
 UPDATE jr_unknown SET next_at = next_at + :by;
 
 -- name: retries_waiting
--- Whether a drain has something to wait for: attempts that failed and will be made again, or who waits for a rate.
+-- Whether a drain has something to wait for: attempts that failed and will be made again, who waits for a rate, and
+-- jobs that are tried for all of a task that nobody knew.
 SELECT EXISTS (SELECT 1 FROM jr_invocation
                 WHERE status = 'scheduled' AND hold = 0 AND attempt > 0
                   AND (:queues = '[]' OR queue IN (SELECT value FROM json_each(:queues))))
     OR EXISTS (SELECT 1 FROM jr_rate AS rate JOIN jr_invocation AS job ON job.limit_key = rate.limit_key
                 WHERE rate.let_in_at IS NOT NULL AND job.status = 'blocked' AND job.hold = 0
-                  AND (:queues = '[]' OR job.queue IN (SELECT value FROM json_each(:queues))));
+                  AND (:queues = '[]' OR job.queue IN (SELECT value FROM json_each(:queues))))
+    OR EXISTS (SELECT 1 FROM jr_unknown
+                WHERE probe IS NOT NULL AND queue NOT IN (SELECT value FROM json_each(:paused))
+                  AND (:queues = '[]' OR queue IN (SELECT value FROM json_each(:queues))));
 
 -- name: has_pending
 SELECT EXISTS (SELECT 1 FROM json_each(:queues) AS queue

@@ -13,7 +13,7 @@ from jobrunner.times import now_ms
 FIRST_MS = 5000
 LONGEST_MS = 600_000
 """When a task is tried again: later each time, and whenever a runner starts."""
-SOON_MS = 1000
+SOON_MS = 200
 """When to look first what became of the one that is tried."""
 KNOWN_MS = 10_000
 """What runs for so long is known: a worker that finds no such task says so at once."""

@@ -105,6 +105,21 @@ def test_it_is_tried_later_and_later(app: App, runner: StartRunner, path: Path) 
     assert running.is_running
 
 
+@pytest.mark.parametrize("mode", RUNNERS)
+def test_a_drain_does_all_of_them_when_the_task_is_known(folder: Path, mode: str) -> None:
+    release(folder, "def send(): ...")
+    cli = Cli(folder)
+    for _ in range(20):
+        cli.enqueue("shop:dispatch")
+    run = ("run", "--drain", "-q", "--mode", mode, "--app-dir", str(folder))
+    assert cli(*run).returncode == 0
+    assert cli.json("status")["unknown_tasks"] == {"shop:dispatch": 20}
+    assert cli(*run).returncode == 0, "still nobody knows it, and nobody waits"
+    release(folder, NEW)
+    assert cli(*run).returncode == 0
+    assert cli.json("status")["unknown_tasks"] == {}
+
+
 # One is tried for all ------------------------------------------------------------------------------------------------
 
 ME = RunnerId(1)

@@ -23,15 +23,23 @@ DUE_AT_ONCE = 5000
 def enqueue(database: Database, requests: Iterable[Request]) -> list[InvocationId]:
     """Put all of them in, or none; gives the ids in order. A request whose key is held gives the holder's id."""
     requests = list(requests)
-    if any(request.unique_key is not None for request in requests):
+    if _have_keys(requests):
         return [one.id for one in put(database, requests)]
     return _insert(database, requests)
+
+
+def _have_keys(requests: Sequence[Request]) -> bool:
+    return (
+        requests[0].unique_key is not None
+        if len(requests) == 1
+        else any(one.unique_key is not None for one in requests)
+    )
 
 
 def put(database: Database, requests: Iterable[Request]) -> list[Enqueued]:
     """`enqueue`, and tell of each whether it is new."""
     requests = list(requests)
-    if any(request.unique_key is not None for request in requests):
+    if _have_keys(requests):
         ids: list[InvocationId] = []
         with database.transaction():
             done = []
@@ -78,10 +86,10 @@ def _debounce(database: Database, request: Request) -> Enqueued:
 
 def _insert(database: Database, requests: Sequence[Request]) -> list[InvocationId]:
     now = now_ms()
-    large = [number for number, one in enumerate(requests) if len(one.args) > INLINE_BYTES or one.outputs]
-    if len(requests) == 1 and not large and requests[0].after is None and requests[0].batch is None:
+    if len(requests) == 1 and _is_plain(requests[0]):
         # One statement is a transaction already: half of the time that is not the disk's.
         return [InvocationId(database.insert("enqueue", (*requests[0], now)))]
+    large = [number for number, one in enumerate(requests) if len(one.args) > INLINE_BYTES or one.outputs]
     with database.transaction():
         _join(database, requests, now)
         first = database.query("last_id")[0][0] + 1
@@ -92,6 +100,10 @@ def _insert(database: Database, requests: Sequence[Request]) -> list[InvocationI
         )
         _attach(database, first, requests)
     return list(map(InvocationId, range(first, first + len(requests))))
+
+
+def _is_plain(request: Request) -> bool:
+    return request.after is None and request.batch is None and not request.outputs and len(request.args) <= INLINE_BYTES
 
 
 def _placed(requests: Sequence[Request], first: int) -> Sequence[Request]:

@@ -33,8 +33,8 @@ def max_bytes() -> int:
 
 def dump(value: object, what: str) -> str:
     """JSON text of `value`; `what` ("arguments", "result") names it in the error."""
-    if value is None:
-        return "null"
+    if value is None or (not value and isinstance(value, dict)):
+        return "null" if value is None else "{}"
     try:
         text = _encode(value)
         size = len(text) if text.isascii() else len(text.encode())

@@ -12,7 +12,7 @@ from jobrunner.errors import UsageError
 from jobrunner.flow import Call
 from jobrunner.invocation import GetClient, Invocation
 from jobrunner.models import Request
-from jobrunner.options import Options, OptionWords, joined
+from jobrunner.options import Options, OptionWords, joined, joining
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,7 +40,9 @@ class Enqueuer(Generic[P, R]):
 
     def enqueue_many(self, calls: Iterable[Mapping[str, Any]]) -> list[Invocation[R]]:
         """Queue a call for each mapping of arguments, in one transaction: all or nothing."""
-        requests = [joined(self._request((), call)) for call in calls]
+        requests = [self._request((), call) for call in calls]
+        if joining.get() is not None:
+            requests = [joined(request) for request in requests]
         return [Invocation(self._client, one) for one in self._client().enqueue(requests)]
 
     def step(self, *args: Any, **kwargs: Any) -> Call:
@@ -55,7 +57,7 @@ class Enqueuer(Generic[P, R]):
         parameters = parameters_of(self.function)
         text, jobs = outputs.keep(parameters.as_json(args, kwargs))
         if self._same is not None:
-            request = Request._make((*self._same[:2], text, *self._same[3:]))
+            request = self._same if text == self._same.args else Request._make((*self._same[:2], text, *self._same[3:]))
         else:
             request = self._options.request(self.name, text, parameters.named(args, kwargs))
         return outputs.given(request, jobs) if jobs else request

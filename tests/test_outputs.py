@@ -153,6 +153,7 @@ def test_what_cannot_be_meant_is_refused(app: App) -> None:
     program = app.enqueue_command("true")
     for wrong, why in (
         (lambda: tasks.send.enqueue(job.output), "names 'user', which is the result of a job"),
+        (lambda: tasks.add.options(unique="k", debounce="1s").enqueue(job.output), "debounce says when it begins"),
         (lambda: tasks.add.options(after_any=job).enqueue(job.output), "in one way"),
         (lambda: tasks.add.options(after_failure=[job]).enqueue(job.output), "in one way"),
         (lambda: tasks.add.enqueue(program.output), "job 2 is a command, and has no result"),

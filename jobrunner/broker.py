@@ -69,6 +69,10 @@ def _enqueue_keyed(database: Database, request: Request) -> Enqueued:
 
 
 def _debounce(database: Database, request: Request) -> Enqueued:
+    if request.after is not None:
+        raise UsageError(
+            "debounce says when it begins: a job with it waits for no others, and takes no results of them"
+        )
     request = request._replace(run_at=now_ms() + (request.window or 0))
     holder = database.one("key_holder", key=request.unique_key)
     if holder is not None and holder[1] not in STARTED:

@@ -259,6 +259,13 @@ UPDATE jr_rate SET let_in_at = NULL
  WHERE limit_key IN (SELECT limit_key FROM jr_rate WHERE let_in_at IS NOT NULL AND let_in_at <= :now ORDER BY let_in_at LIMIT :limit)
 RETURNING limit_key;
 
+-- name: no_begun_to_come
+UPDATE jr_begun SET at = :now WHERE at > :now;
+
+-- name: no_rate_to_come
+-- Whoever waits for one is looked at anew.
+UPDATE jr_rate SET idle_at = min(idle_at, :now + longest + 1), let_in_at = min(let_in_at, :now + longest + 1);
+
 -- name: move_begun
 UPDATE jr_begun SET at = at + :by;
 

@@ -31,6 +31,8 @@ class WallClock:
         if row is None or row[0] != self._boot_id:
             self._database.query("clock_is", boot_id=self._boot_id, ahead=self._seen)
             self._database.query("no_start_to_come", now=now_ms())
+            self._database.query("no_begun_to_come", now=now_ms())
+            self._database.query("no_rate_to_come", now=now_ms())
             return True
         by = self._seen - row[1]
         if abs(by) >= TOLERANCE_MS:

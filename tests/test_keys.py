@@ -132,6 +132,13 @@ def test_one_that_was_blocked_by_a_limit_leaves_its_turn(database: Database, wal
     assert take(database) == [2]
 
 
+def test_one_that_takes_the_result_of_another_is_not_put_off(app: App, path: Path) -> None:
+    first = app.enqueue("tests.tasks:square", {"n": 3})
+    with pytest.raises(UsageError, match="debounce says when it begins"):
+        app.enqueue("tests.tasks:square", {"n": first.output}, unique="k", debounce="5s")
+    assert rows(path, "SELECT count(*) FROM jr_invocation") == [(1,)]
+
+
 def test_a_held_one_stays_held(database: Database, wall: Wall, path: Path) -> None:
     put(database, debounced(1, hold=True), debounced(2))
     assert job(path) == ("blocked", 5 * SECOND, '{"n": 2}', "held")
@@ -184,8 +191,8 @@ def test_a_burst_of_several_processes_comes_to_one_job(path: Path, app: App, opt
 def test_while_a_runner_works_nothing_of_a_burst_is_lost_and_no_two_run_together(
     path: Path, app: App, runner: StartRunner
 ) -> None:
-    runner(jobs=4)
-    runner(jobs=4)
+    for _ in range(2):
+        runner(jobs=4).until_ready()
     told = burst(path, 'debounce="1ms"')
     jobs = sorted(set.union(*told))
     app.wait(jobs, timeout=60)

@@ -177,6 +177,18 @@ def test_a_clock_that_is_set_makes_nobody_wait_longer(database: Database) -> Non
         assert len(turn(database, 2)) == 1
 
 
+def test_nor_does_one_that_was_set_while_the_machine_was_off(database: Database, wall: Wall) -> None:
+    broker.enqueue(database, [limited(1)] * 2)
+    turn(database, 2)
+    wall.now -= 3_600_000
+    rows(database.path, "INSERT INTO jr_clock(id, boot_id, ahead) VALUES (1, 'another start', 0)")
+    with database.transaction():
+        WallClock(database).heed()
+    assert turn(database, 2) == []
+    wall.now += SECOND + 1
+    assert len(turn(database, 2)) == 1
+
+
 def keeps_to_its_limits(app: App, runner: StartRunner, folder: Path, seconds: int) -> str:
     """Two keys at 50/s and three at a time each, over two runners; tells how fast that went."""
     keys = ["a", "b"]

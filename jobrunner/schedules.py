@@ -145,7 +145,7 @@ def _fire(database: Database, one: Schedule) -> tuple[int, list[Fire]]:
             following = instant
             break
         instants.append(instant)
-    to_fire, missed = _choose(one.plan, instants, now, are_more=following is not None and following <= now - LATE_MS)
+    to_fire, missed = _choose(one.plan, instants, now, are_more=following is not None and following <= now)
     skipped = _leave_out(database, one, missed)
     jobs = 0
     for instant in to_fire:

@@ -148,6 +148,16 @@ def test_what_was_missed_where_nothing_is_in_time(
     assert rows(path, "SELECT next_at FROM jr_schedule") == [(first + 3 * DAY,)]
 
 
+def test_one_stands_for_all_also_where_as_many_were_missed_as_are_looked_at_together(
+    database: Database, path: Path, wall: Wall
+) -> None:
+    schedules.put(database, plan(every("1m"), overlap="allow", missed="one"), "command")
+    wall.now += (schedules.INSTANTS_AT_ONCE + 1) * 60_000
+    while rows(path, "SELECT next_at FROM jr_schedule")[0][0] <= wall.now:
+        fire(database)
+    assert instants(path) == [wall.now], "the last of them is in time, and stands for the others"
+
+
 def test_an_interval_that_was_missed_for_a_year_takes_few_rows(database: Database, path: Path, wall: Wall) -> None:
     schedules.put(database, plan(every("1h"), missed="none"), "command")
     wall.now += 365 * DAY

@@ -196,8 +196,11 @@ VALUES = st.recursive(
 def test_whatever_stands_beside_them_comes_out_as_it_went_in(value: Any) -> None:
     kept_text, jobs = outputs.keep(value)
     results: dict[int, Any] = {one: {"$output": one, "$$output": '{"$output":1}'} for one in range(1, 10)}
-    text = outputs.filled(kept_text, {one: json.dumps(result) for one, result in results.items()})
-    assert json.loads(text if jobs else kept_text) == _by_hand(value, results)
+    texts = {one: json.dumps(result) for one, result in results.items()}
+    text = (
+        outputs.filled(kept_text, texts) if jobs else kept_text
+    )  # as their row says, whose arguments have none are data
+    assert json.loads(text) == _by_hand(value, results)
     assert set(jobs) == set(outputs.wanted(kept_text) if jobs else ())
 
 

@@ -83,6 +83,7 @@ def test_a_runner_that_works_is_live_and_one_that_is_stopped_is_stalled(
 def test_an_idle_runner_is_live_and_writes_nothing_for_it(app: App, runner: StartRunner, path: Path, cli: Cli) -> None:
     assert app.counts()[Status.PENDING] == 0
     runner(jobs=1).until_ready()
+    until(lambda: rows(path, "SELECT count(*) FROM jr_clock") == [(1,)])  # its first turn writes what the clock shows
     before = (path.read_bytes(), Path(f"{path}-wal").read_bytes())
     assert cli.json("runner", "list")["is"] == "live"
     assert (path.read_bytes(), Path(f"{path}-wal").read_bytes()) == before

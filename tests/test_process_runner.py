@@ -442,7 +442,9 @@ def test_rows_that_cannot_be_meant_fail_their_jobs_and_not_the_runner(app: App, 
     neighbour = app.enqueue("tests.tasks:square", {"n": 6})
     for change, job in jobs.items():
         rows(path, f"UPDATE jr_invocation SET {change} WHERE id = {job.id}")
-    rows(path, "INSERT INTO jr_argument SELECT id, label FROM jr_invocation WHERE label = 'nonsense'")
+    rows(
+        path, "INSERT INTO jr_argument(invocation, value) SELECT id, label FROM jr_invocation WHERE label = 'nonsense'"
+    )
     drain()
     assert neighbour.result() == 36
     assert {change: error_of(job) for change, job in jobs.items()} == DAMAGED

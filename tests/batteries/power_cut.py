@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import apsw
 
-from jobrunner import broker, orchestrator
+from jobrunner import broker, orchestrator, state_backend
 from jobrunner.database import Database
 from jobrunner.errors import JobRunnerError
 from jobrunner.models import Outcome, Request, RunnerId
@@ -160,7 +160,7 @@ def examine(folder: Path, told: Sequence[Event]) -> list[str]:
             jobs = {
                 one: status for one, status, *_ in database.query("states", ids=json.dumps(list(range(1, MOST_JOBS))))
             }
-            tasks = [database.query("job", id=one)[0][3] for one in jobs]
+            tasks = [state_backend.job(database, one).task for one in jobs]
     except JobRunnerError as error:
         return [f"it cannot be opened: {error}"]
     wrong = [] if checked == [("ok",)] else [f"damaged: {checked}"]

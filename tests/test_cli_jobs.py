@@ -122,8 +122,9 @@ def test_show_draws_the_tree_from_the_first_ancestor_to_the_last_descendant(cli:
 
 
 def test_the_tree_of_a_large_or_impossible_family_ends(cli: Cli, path: Path) -> None:
-    for _ in range(60):
-        cli.enqueue("--", "true")
+    cli.enqueue("--", "true")
+    count = "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 60)"
+    rows(path, f"INSERT INTO jobs(task, args) {count} SELECT 'true', '[]' FROM n")
     rows(path, "UPDATE jr_invocation SET parent = CASE WHEN id < 5 THEN id % 4 + 1 WHEN id < 55 THEN 50 ELSE 999 END")
     assert [line.split()[0] for line in family_of(cli, 1)] == ["4", "3", "2", "1", "4", "3", "2"]
     assert len(family_of(cli, 50)) == 42

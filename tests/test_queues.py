@@ -12,14 +12,13 @@ from jobrunner.models import Exit, Outcome, Request, RunnerId
 from jobrunner.orchestrator import Ended
 from jobrunner.policy import Policy
 from jobrunner.times import Clocks
-from jobrunner.wall_clock import WallClock
 from tests import tasks
 from tests.cli_helpers import Cli
 from tests.conftest import StartRunner
 from tests.helpers.files import rows
 from tests.helpers.trace import marks
 from tests.helpers.waiting import until
-from tests.helpers.wall import Wall
+from tests.helpers.wall import Wall, heeded
 
 ONE, TWO = RunnerId(1), RunnerId(2)
 
@@ -104,10 +103,7 @@ def test_a_rate_holds_and_is_reached_whoever_sets_the_clock(
 ) -> None:
     moved = 0
     with times.clocks(Clocks(lambda: wall.now + moved, lambda: wall.now)):
-        clock = WallClock(database)
-        with database.transaction():
-            clock.heed()
-        clock.written()
+        clock = heeded(database)
         fill(database, "mail", 20)
         queues.limit(database, "mail", concurrency=None, rate="5/min")
         assert len(take(database, 9).claimed) == 5

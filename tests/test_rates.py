@@ -20,7 +20,7 @@ from tests.conftest import StartRunner
 from tests.helpers.files import rows
 from tests.helpers.trace import marks
 from tests.helpers.waiting import until
-from tests.helpers.wall import Wall
+from tests.helpers.wall import Wall, heeded
 
 SECOND = 1000
 
@@ -160,10 +160,7 @@ def test_a_clock_that_is_set_makes_nobody_wait_longer(database: Database) -> Non
     wall = Wall()
     steady = Wall()
     with times.clocks(times.Clocks(lambda: wall.now, lambda: steady.now)):
-        clock = WallClock(database)
-        with database.transaction():
-            clock.heed()
-        clock.written()
+        clock = heeded(database)
         broker.enqueue(database, [limited(1)] * 2)
         turn(database, 2)
         wall.now -= 3_600_000

@@ -11,14 +11,13 @@ from jobrunner.models import Claimed, Exit, Failure, Outcome, Request, RunnerId
 from jobrunner.orchestrator import Ended
 from jobrunner.policy import Policy, Retry
 from jobrunner.times import Clocks
-from jobrunner.wall_clock import WallClock
 from tests.cli_helpers import Cli
 from tests.conftest import StartRunner
 from tests.helpers.files import rows
 from tests.helpers.processes import RunnerProcess
 from tests.helpers.runners import RUNNERS, slots
 from tests.helpers.waiting import until
-from tests.helpers.wall import NOON, Wall
+from tests.helpers.wall import NOON, Wall, heeded
 
 NEW = """
 from jobrunner import App
@@ -265,10 +264,7 @@ def test_only_what_was_tried_in_vain_makes_it_later(database: Database, path: Pa
 def test_it_is_tried_when_it_was_to_be_tried_whoever_sets_the_clock(database: Database, wall: Wall, hours: int) -> None:
     moved = 0
     with times.clocks(Clocks(lambda: wall.now + moved, lambda: wall.now)):
-        clock = WallClock(database)
-        with database.transaction():
-            clock.heed()
-        clock.written()
+        clock = heeded(database)
         broker.enqueue(database, [Request("a:b")])
         put_off(database, claim(database))
         moved = 3_600_000 * hours

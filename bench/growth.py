@@ -12,7 +12,7 @@ from bench import tasks
 from bench.latency import job_ms
 from bench.measure import Figures, Place, measure
 from bench.running import PYTHON, drain, run_words, runner
-from jobrunner import broker, orchestrator
+from jobrunner import broker, claims, orchestrator
 from jobrunner.database import Database
 from jobrunner.models import Exit, Outcome, Request, RunnerId
 from jobrunner.orchestrator import Ended
@@ -88,7 +88,7 @@ def claim_and_record(place: Place) -> Figures:
 def _batch(database: Database) -> None:
     runner_id = RunnerId(1)
     with database.transaction():
-        for claimed in broker.claim(database, runner_id, (), BATCH):
+        for claimed in claims.claim(database, runner_id, (), BATCH):
             ended = Ended(claimed, Policy(), Outcome("null"), Exit(1, code=0, cpu_ms=1, peak_kb=1))
             orchestrator.record(database, ended, runner_id)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import apsw
 
 from bench.measure import Figures, Place, measure
-from jobrunner import broker, orchestrator
+from jobrunner import broker, claims, orchestrator
 from jobrunner.database import Database
 from jobrunner.models import Exit, Outcome, Request, RunnerId
 from jobrunner.orchestrator import Ended
@@ -136,7 +136,7 @@ def claim_and_record(place: Place) -> Figures:
         began = time.perf_counter()
         for _ in range(count // BATCH):
             with database.transaction():
-                claimed = broker.claim(database, runner, (), BATCH)
+                claimed = claims.claim(database, runner, (), BATCH)
                 ended = [Ended(one, Policy(), Outcome("null"), Exit(1, code=0, cpu_ms=1)) for one in claimed]
                 orchestrator.record_all(database, ended, runner)
         return {"raw_claim_record": count / (time.perf_counter() - began)}

@@ -76,7 +76,8 @@ def of(database: Database, invocation_id: int) -> Limit | None:
 def _let_in(database: Database, key: str, places: int | None, rate: int | None, period: int | None) -> bool:
     if rate is None:
         if places is not None and places > 0:
-            database.query("unblock", key=key, free=places, now=now_ms())
+            for queue in _queues(database, key):  # since not every queue has a runner
+                database.query("unblock", key=key, queue=queue, limit=places, now=now_ms())
         return False
     now = now_ms()
     room, opens_at = database.one("rate_room", key=key, rate=rate, period=period, now=now) or (rate, None)
@@ -85,11 +86,16 @@ def _let_in(database: Database, key: str, places: int | None, rate: int | None, 
     database.query("let_in_at", key=key, at=later)
     if free <= 0:
         return False
-    queues = [row[0] for row in database.query("blocked_queues", key=key)]
+    queues = _queues(database, key)
     return sum(_unblock(database, key, queue, min(free, LET_IN_AT_ONCE), now) for queue in queues) > 0
+
+
+def _queues(database: Database, key: str) -> list[str]:
+    """Those in which somebody is blocked by the limit."""
+    return [row[0] for row in database.query("blocked_queues", key=key)]
 
 
 def _unblock(database: Database, key: str, queue: str, free: int, now: int) -> bool:
     """Those who are to be claimed before them anyway have their turns already: else one start would let in many."""
     limit = free - database.query("turns", key=key, queue=queue, limit=free)[0][0]
-    return limit > 0 and database.change("unblock_some", key=key, queue=queue, limit=limit, now=now) > 0
+    return limit > 0 and database.change("unblock", key=key, queue=queue, limit=limit, now=now) > 0

@@ -160,23 +160,6 @@ SELECT blocked.limit_size - (SELECT count(*) FROM jr_invocation AS holder
   FROM jr_invocation AS blocked
  WHERE blocked.status = 'blocked' AND blocked.limit_key = :key AND blocked.hold = 0 LIMIT 1;
 
--- name: unblock
--- As many as there are free places, the best of each queue, since not every queue has a runner: the claim looks at
--- them once more. Leaps from queue to queue, so that it costs as much as there are queues, not jobs.
-WITH RECURSIVE name(queue) AS (
-    SELECT min(queue) FROM jr_invocation WHERE status = 'blocked' AND limit_key = :key AND hold = 0
-    UNION ALL
-    SELECT (SELECT min(queue) FROM jr_invocation
-             WHERE status = 'blocked' AND limit_key = :key AND hold = 0 AND queue > name.queue)
-      FROM name WHERE name.queue IS NOT NULL)
-UPDATE jr_invocation SET status = 'pending', changed_at = :now, reason = NULL
- WHERE id IN (
-    SELECT best.id FROM name CROSS JOIN jr_invocation AS best
-        ON best.id IN (SELECT id FROM jr_invocation
-                        WHERE status = 'blocked' AND limit_key = :key AND hold = 0 AND queue = name.queue
-                        ORDER BY waiters DESC, priority DESC, id LIMIT :free))
-RETURNING id;
-
 -- name: rate_room
 -- How many of the key may begin now, and when one more may. Those that begin are numbered, so the first of the last `rate`
 -- of them that is still in the period says how many have left it.
@@ -213,7 +196,7 @@ UPDATE jr_rate SET let_in_at = min(coalesce(let_in_at, found.at), found.at)
  WHERE jr_rate.limit_key = found.key;
 
 -- name: blocked_queues
--- Leaps from name to name, as in `unblock`.
+-- Leaps from queue to queue, so that it costs as much as there are queues, not jobs.
 WITH RECURSIVE name(queue) AS (
     SELECT min(queue) FROM jr_invocation WHERE status = 'blocked' AND limit_key = :key AND hold = 0
     UNION ALL
@@ -235,7 +218,8 @@ SELECT count(*)
     OR (turn.waiters = best.waiters
         AND (turn.priority > best.priority OR (turn.priority = best.priority AND turn.id < best.id)));
 
--- name: unblock_some
+-- name: unblock
+-- The best of the queue: the claim looks at them once more.
 UPDATE jr_invocation SET status = 'pending', changed_at = :now, reason = NULL
  WHERE id IN (SELECT id FROM jr_invocation
                WHERE status = 'blocked' AND limit_key = :key AND hold = 0 AND queue = :queue

@@ -16,6 +16,7 @@ from jobrunner import (
     Status,
     UsageError,
     broker,
+    claims,
     dependencies,
     orchestrator,
     sql,
@@ -152,11 +153,11 @@ def test_a_limit_and_a_dependency_both_hold(app: App, database: Database) -> Non
     free = app.enqueue("a:b", concurrency=1, concurrency_key="one")
     assert finish(database) == [first.id]
     assert {one.status for one in limited} == {Status.PENDING}
-    claimed = broker.claim(database, RunnerId(1), [], 10)
+    claimed = claims.claim(database, RunnerId(1), [], 10)
     assert [one.id for one in claimed] == [limited[0].id]
     assert free.status is Status.BLOCKED
     orchestrator.record(database, Ended(claimed[0], Policy(), GOOD, Exit(1, 0)), RunnerId(1))
-    assert len(broker.claim(database, RunnerId(1), [], 10)) == 1
+    assert len(claims.claim(database, RunnerId(1), [], 10)) == 1
 
 
 def test_a_place_of_a_limit_is_not_given_to_who_waits_for_others(app: App, database: Database) -> None:
@@ -251,7 +252,7 @@ def test_a_wide_fan_in_and_a_wide_fan_out(app: App, database: Database, path: Pa
 def test_a_transaction_settles_a_bounded_number(app: App, database: Database) -> None:
     first = app.enqueue("a:b")
     app.task(tasks.square).options(after=first).enqueue_many({"n": n} for n in range(2500))
-    claimed = broker.claim(database, RunnerId(1), [], 1)
+    claimed = claims.claim(database, RunnerId(1), [], 1)
     orchestrator.record(database, Ended(claimed[0], Policy(), GOOD, Exit(1, 0)), RunnerId(1))
     turns: list[dependencies.Settled] = []
     while not turns or turns[-1].more:
@@ -296,7 +297,7 @@ def test_any_graph_ends_and_nobody_begins_too_early(app: App, database: Database
 def test_nothing_is_forgotten_that_others_still_wait_for(app: App, database: Database, path: Path) -> None:
     first = app.enqueue("a:b")
     second = app.enqueue("a:b", after=first)
-    claimed = broker.claim(database, RunnerId(1), [], 1)
+    claimed = claims.claim(database, RunnerId(1), [], 1)
     orchestrator.record(database, Ended(claimed[0], Policy(), GOOD, Exit(1, 0)), RunnerId(1))
     app.enqueue("a:b", hold=True)
     rows(path, "UPDATE jr_invocation SET finished_at = 1 WHERE id = ?", first.id)

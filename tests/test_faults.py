@@ -14,7 +14,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from jobrunner import App, Status, broker, sql, state_backend
+from jobrunner import App, Status, broker, claims, sql, state_backend
 from jobrunner.database import Database
 from jobrunner.models import Request, RunnerId
 from tests.cli_helpers import Cli
@@ -64,7 +64,7 @@ def test_a_claim_looks_at_no_row_but_those_that_may_be_claimed(
                 assert not [step for step in plan if _reads_all_jobs(step)], (name, plan)
         finally:
             connection.close()
-        assert [one.id for one in broker.claim(database, RunnerId(1), [], 10)] == [mine]
+        assert [one.id for one in claims.claim(database, RunnerId(1), [], 10)] == [mine]
         counts = state_backend.counts(database)
     assert (counts[Status.SUCCESS], counts[Status.SCHEDULED], counts[Status.BLOCKED]) == (finished, others, others)
     cli = Cli(folder)

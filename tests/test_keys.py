@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jobrunner import App, Status, UsageError, broker, times
+from jobrunner import App, Status, UsageError, broker, claims, times
 from jobrunner.database import Database
 from jobrunner.models import Request, RunnerId
 from tests import tasks
@@ -49,7 +49,7 @@ def take(database: Database, limit: int = 9) -> list[int]:
     """What a runner does in a turn: let the clock act, then claim."""
     with database.transaction():
         broker.promote_and_expire(database)
-        return [one.id for one in broker.claim(database, ONE, [], limit)]
+        return [one.id for one in claims.claim(database, ONE, [], limit)]
 
 
 def job(path: Path, one: int = 1) -> tuple[object, ...]:

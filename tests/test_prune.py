@@ -6,7 +6,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from jobrunner import App, Status, batches, broker, cron, every, schedules, sql, times
+from jobrunner import App, Status, batches, broker, claims, cron, every, schedules, sql, times
 from jobrunner.database import Database
 from jobrunner.models import Outcome, Request, RunnerId
 from jobrunner.orchestrator import Ended, record
@@ -34,7 +34,7 @@ def cli(folder: Path) -> Cli:
 def finish(database: Database, count: int, task: str = "a:b") -> list[int]:
     """So many jobs that have succeeded, with a result each."""
     broker.enqueue(database, [Request(task)] * count)
-    claimed = broker.claim(database, RunnerId(1), [], count)
+    claimed = claims.claim(database, RunnerId(1), [], count)
     for one in claimed:
         record(database, Ended(one, Policy(), Outcome("1"), None), RunnerId(1))
     return [one.id for one in claimed]
@@ -77,7 +77,7 @@ def test_by_status_and_by_number_of_each_task(database: Database, path: Path) ->
 def test_what_is_not_finished_or_awaited_stays(database: Database, path: Path) -> None:
     finish(database, 3)
     broker.enqueue(database, [Request("a:b"), Request("a:b", hold=True), Request("a:b", run_at=now_ms() + DAY)])
-    (claimed,) = broker.claim(database, RunnerId(1), [], 1)
+    (claimed,) = claims.claim(database, RunnerId(1), [], 1)
     rows(path, "INSERT INTO jr_edge VALUES (?, 2)", claimed.id)
     rows(path, "UPDATE jr_invocation SET status = 'paused' WHERE id = ?", claimed.id)
     age(path, 400)
@@ -191,7 +191,7 @@ def test_one_that_was_retried_and_ended_again_since_it_was_looked_at_stays(datab
     looked_at = [row[0] for row in database.query("oldest_finished", before=before, limit=9)]
     assert looked_at == [1, 2, 3]
     broker.retry(database, [1, 2], reason="again")
-    (again,) = broker.claim(database, RunnerId(1), [], 1)
+    (again,) = claims.claim(database, RunnerId(1), [], 1)
     record(database, Ended(again, Policy(), Outcome("2"), None), RunnerId(1))
     broker.cancel(database, [2], reason="test")
     ids, statuses = json.dumps(looked_at), json.dumps(["success"])

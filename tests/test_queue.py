@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from jobrunner import App, NotSerializable, Status, UniqueKeyTaken, UsageError, broker, orchestrator, state_backend
+from jobrunner import (
+    App,
+    NotSerializable,
+    Status,
+    UniqueKeyTaken,
+    UsageError,
+    broker,
+    claims,
+    orchestrator,
+    state_backend,
+)
 from jobrunner.database import Database
 from jobrunner.errors import JobRunnerError
 from jobrunner.models import Claimed, Exit, Failure, InvocationId, Outcome, Request, RunnerId, StopReason
@@ -27,7 +37,7 @@ def put(database: Database, *requests: Request) -> list[InvocationId]:
 
 
 def take(database: Database, *queues: str, limit: int = 10, runner: RunnerId = ONE) -> list[InvocationId]:
-    return [one.id for one in broker.claim(database, runner, queues, limit)]
+    return [one.id for one in claims.claim(database, runner, queues, limit)]
 
 
 def status(database: Database, invocation_id: int) -> Status:
@@ -73,7 +83,7 @@ def test_a_queue_may_have_any_name(database: Database) -> None:
 def test_what_is_claimed_tells_all_that_a_worker_needs(database: Database) -> None:
     policy = Policy(Retry(attempts=2)).to_json()
     put(database, Request("a:b", args='{"n":1}', queue="mail", priority=3, policy=policy))
-    (claimed,) = broker.claim(database, ONE, [], 1)
+    (claimed,) = claims.claim(database, ONE, [], 1)
     assert claimed[:7] == (1, 1, 1, 1, "function", "a:b", '{"n":1}')
     assert (claimed.policy, claimed.queue, claimed.priority) == (policy, "mail", 3)
     assert abs(claimed.started_at - now_ms()) < HOUR
@@ -91,9 +101,9 @@ def test_an_id_is_not_given_again_to_another_job(database: Database, path: Path)
 def claim_twice(database: Database) -> tuple[Claimed, Claimed]:
     """One invocation as its first runner holds it, which is taken for dead, and as the second one does."""
     put(database, Request("a:b", policy=Policy(Retry(attempts=9, base="1h")).to_json()))
-    (old,) = broker.claim(database, ONE, [], 1)
+    (old,) = claims.claim(database, ONE, [], 1)
     assert orchestrator.record(database, ended(old), ONE)
-    (new,) = broker.claim(database, OTHER, [], 1)
+    (new,) = claims.claim(database, OTHER, [], 1)
     assert (old.id, old.claim, new.claim) == (new.id, 1, 2)
     return old, new
 
@@ -134,7 +144,7 @@ def test_what_comes_from_an_old_claim_changes_nothing(database: Database, path: 
 @pytest.mark.parametrize("late", LATE)
 def test_an_outcome_is_recorded_once(database: Database, path: Path, late: str) -> None:
     put(database, Request("a:b"))
-    (claimed,) = broker.claim(database, ONE, [], 1)
+    (claimed,) = claims.claim(database, ONE, [], 1)
     assert orchestrator.record(database, ended(claimed, Outcome("1"), Exit(7, 0)), ONE)
     before = all_but_attempts(path)
     assert orchestrator.record(database, ended(claimed, *LATE[late]), ONE) is None
@@ -144,7 +154,7 @@ def test_an_outcome_is_recorded_once(database: Database, path: Path, late: str) 
 def test_outcomes_that_are_recorded_together_keep_the_fence(database: Database, path: Path) -> None:
     old, new = claim_twice(database)
     put(database, Request("c:d"))
-    (other,) = broker.claim(database, OTHER, [], 1)
+    (other,) = claims.claim(database, OTHER, [], 1)
     before = all_but_attempts(path)
     late = [ended(old, *LATE[name]) for name in LATE]
     assert orchestrator.record_all(database, late, ONE) == [None] * len(late)
@@ -159,7 +169,7 @@ def test_an_operators_retry_does_not_open_the_fence(database: Database) -> None:
     old, new = claim_twice(database)
     orchestrator.record(database, ended(new, Outcome("2"), Exit(8, 0)), OTHER)
     broker.retry(database, [new.id], reason="again")
-    (newest,) = broker.claim(database, ONE, [], 1)
+    (newest,) = claims.claim(database, ONE, [], 1)
     assert (newest.claim, newest.attempt, newest.crashes) == (3, 1, 1)
     for stale in (old, new):
         assert orchestrator.record(database, ended(stale, Outcome("0"), Exit(8, 0)), OTHER) is None
@@ -193,7 +203,7 @@ def test_each_end_spends_its_own_budget(
     database: Database, late: str, attempt: int, crashes: int, becomes: Status
 ) -> None:
     put(database, Request("a:b", policy=Policy(Retry(attempts=9, base="1h")).to_json()))
-    (claimed,) = broker.claim(database, ONE, [], 1)
+    (claimed,) = claims.claim(database, ONE, [], 1)
     orchestrator.record(database, ended(claimed, *LATE[late]), ONE)
     job = state_backend.job(database, claimed.id)
     assert (job.attempts, job.crashes, job.status, job.claim) == (attempt, crashes, becomes, 1)
@@ -347,7 +357,7 @@ def test_what_waits_is_cancelled_at_once(app: App, database: Database, options: 
 
 def test_cancelling_what_runs_asks_its_runner(app: App, database: Database) -> None:
     job = app.enqueue("a:b")
-    (claimed,) = broker.claim(database, ONE, [], 1)
+    (claimed,) = claims.claim(database, ONE, [], 1)
     assert job.cancel()
     assert job.status is Status.RUNNING
     assert database.query("cancel_requests", runner=ONE) == [(job.id, claimed.claim)]
@@ -493,7 +503,7 @@ def test_options_that_cannot_be_meant_are_refused(app: App, options: Any, senten
 @pytest.mark.parametrize("crashed", [True, False])
 def test_a_cancel_that_comes_too_late_for_its_attempt_holds_for_the_next(database: Database, crashed: bool) -> None:
     put(database, Request("a:b", policy=Policy(retry=Retry(attempts=3)).to_json()))
-    claimed = broker.claim(database, ONE, [], 1)[0]
+    claimed = claims.claim(database, ONE, [], 1)[0]
     assert broker.cancel(database, [claimed.id], reason="no more") == [claimed.id]
     failed = None if crashed else Outcome(failure=Failure("ValueError", "no"))
     orchestrator.record(database, Ended(claimed, Policy.from_json(claimed.policy), failed, None), ONE)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobrunner import App, Status, UsageError, broker, orchestrator, queues, times
+from jobrunner import App, Status, UsageError, broker, claims, orchestrator, queues, times
 from jobrunner.database import Database
 from jobrunner.models import Exit, Outcome, Request, RunnerId
 from jobrunner.orchestrator import Ended
@@ -40,12 +40,12 @@ def fill(database: Database, queue: str, count: int, priority: int = 0) -> None:
     broker.enqueue(database, [Request("a:b", queue=queue, priority=priority)] * count)
 
 
-def take(database: Database, limit: int, runner: RunnerId = ONE) -> broker.Taken:
+def take(database: Database, limit: int, runner: RunnerId = ONE) -> claims.Taken:
     with database.transaction():
-        return broker.take(database, runner, [], limit)
+        return claims.take(database, runner, [], limit)
 
 
-def end(database: Database, taken: broker.Taken) -> None:
+def end(database: Database, taken: claims.Taken) -> None:
     for one in taken.claimed:
         orchestrator.record(database, Ended(one, Policy(), Outcome(), Exit(1, 0)), ONE)
 
@@ -123,7 +123,7 @@ def test_a_rate_holds_and_is_reached_whoever_sets_the_clock(
 def test_a_pause_ends_by_itself_or_by_hand(database: Database, wall: Wall) -> None:
     fill(database, "mail", 3)
     queues.pause(database, "mail")
-    assert take(database, 5) == broker.Taken([])
+    assert take(database, 5) == claims.Taken([])
     assert broker.is_drained(database, []), "a drain does not wait for a queue that is paused"
     queues.pause(database, "mail", until=wall.now + 5000)
     assert take(database, 5).next_at == wall.now + 5000

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobrunner import App, Status, UsageError, broker, orchestrator, times
+from jobrunner import App, Status, UsageError, broker, claims, orchestrator, times
 from jobrunner.database import Database
 from jobrunner.models import Claimed, Exit, Outcome, Request, RunnerId
 from jobrunner.orchestrator import Ended
@@ -41,7 +41,7 @@ def turn(database: Database, limit: int, number: int = 1) -> list[Claimed]:
     """What a runner does in a turn: let the clock act, then claim."""
     with database.transaction():
         broker.promote_and_expire(database)
-        return broker.take(database, RunnerId(number), [], limit).claimed
+        return claims.take(database, RunnerId(number), [], limit).claimed
 
 
 def end(database: Database, claimed: list[Claimed]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from jobrunner import App, Status, UsageError, broker, cron, every, orchestrator, schedules, times
+from jobrunner import App, Status, UsageError, claims, cron, every, orchestrator, schedules, times
 from jobrunner.arrangements import Plan
 from jobrunner.database import Database
 from jobrunner.errors import ScheduleNotFound
@@ -63,7 +63,7 @@ def fire(database: Database) -> schedules.Fired:
 
 def finish_all(database: Database) -> None:
     """Have all jobs done."""
-    while claimed := broker.claim(database, RunnerId(1), [], 1000):
+    while claimed := claims.claim(database, RunnerId(1), [], 1000):
         for one in claimed:
             orchestrator.record(database, Ended(one, Policy(), Outcome(), None), RunnerId(1))
 
@@ -195,17 +195,17 @@ def test_what_happens_while_the_run_before_is_not_finished(
     schedules.put(database, plan(every("1m"), overlap=overlap), "command")
     wall.now += 60_000
     fire(database)
-    (first,) = broker.claim(database, RunnerId(1), [], 10)
+    (first,) = claims.claim(database, RunnerId(1), [], 10)
     wall.now += 60_000
     fired = fire(database)
-    claimed = broker.claim(database, RunnerId(1), [], 10)
+    claimed = claims.claim(database, RunnerId(1), [], 10)
     assert len(claimed) == (overlap == "allow")
     assert fired.jobs == (overlap != "skip")
     assert [one.reason for one in fired.skipped] == ["job 1 is not finished"] * (overlap == "skip")
     asked = rows(path, "SELECT id FROM jr_invocation WHERE cancel_at IS NOT NULL")
     assert asked == ([(first.id,)] if overlap == "replace" else [])
     orchestrator.record(database, Ended(first, Policy(), Outcome(), None), RunnerId(1))
-    assert len(broker.claim(database, RunnerId(1), [], 10)) == (overlap in ("queue", "replace"))
+    assert len(claims.claim(database, RunnerId(1), [], 10)) == (overlap in ("queue", "replace"))
 
 
 def test_a_run_that_has_not_started_is_replaced_at_once(database: Database, path: Path, wall: Wall) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jobrunner import App, Status, broker, orchestrator, times, unknown_tasks
+from jobrunner import App, Status, broker, claims, orchestrator, times, unknown_tasks
 from jobrunner.database import Database
 from jobrunner.models import Claimed, Exit, Failure, Outcome, Request, RunnerId
 from jobrunner.orchestrator import Ended
@@ -136,7 +136,7 @@ def claim(database: Database, queues: tuple[str, ...] = ()) -> list[Claimed]:
     with database.transaction():
         while broker.promote_and_expire(database):
             pass
-        return broker.claim(database, ME, queues, 100_000)
+        return claims.claim(database, ME, queues, 100_000)
 
 
 def put_off(database: Database, claimed: list[Claimed]) -> None:

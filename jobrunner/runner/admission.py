@@ -1,6 +1,6 @@
 """From what was claimed to an attempt that can be placed."""
 
-from jobrunner import broker, orchestrator, payload
+from jobrunner import claims, orchestrator, payload
 from jobrunner.database import Database
 from jobrunner.errors import InvocationNotFound, NotAllowed, OutputMissing, UsageError
 from jobrunner.models import Claimed
@@ -14,7 +14,7 @@ def admit(database: Database, claimed: Claimed, conf: RunSettings) -> Running:
     """The attempt; where its arguments or policy cannot be read, or it is not permitted, it has its outcome already."""
     try:
         if claimed.args is None:
-            claimed = claimed._replace(args=broker.argument(database, claimed.id))
+            claimed = claimed._replace(args=claims.argument(database, claimed.id))
         text = claimed.args or ""
         if len(text) > payload.MAX_DEPTH:  # rows can be written by hand; shorter ones are neither large nor deep
             payload.check(text, len(text.encode()), "arguments")

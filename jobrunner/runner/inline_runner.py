@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from jobrunner import (
     batches,
     broker,
+    claims,
     dependencies,
     environment,
     execution,
@@ -52,7 +53,7 @@ def _claim(
         schedules.fire_due(database)
         dependencies.settle(database)
         batches.count(database)
-        claimed = broker.claim(database, registration.id, queues, 1)
+        claimed = claims.claim(database, registration.id, queues, 1)
     wall_clock.written()
     return claimed[0] if claimed else None
 
@@ -60,7 +61,7 @@ def _claim(
 def _do(database: Database, claimed: Claimed) -> Ended:
     try:
         if claimed.args is None:
-            claimed = claimed._replace(args=broker.argument(database, claimed.id))
+            claimed = claimed._replace(args=claims.argument(database, claimed.id))
         policy = Policy.from_json(claimed.policy)
     except (UsageError, InvocationNotFound, OutputMissing) as error:
         return orchestrator.unreadable(claimed, error)

@@ -3,7 +3,7 @@
 import logging
 import time
 
-from jobrunner import broker, schedules
+from jobrunner import broker, claims, schedules
 from jobrunner.database import Database
 from jobrunner.models import Claimed, RunnerId
 from jobrunner.runner.settings import RunSettings
@@ -67,7 +67,7 @@ class Intake:
         room = self.room(free)
         if room <= 0 or not (self._may_be_pending or self._is_let_in()):
             return []
-        taken = broker.take(self._database, self._runner, self._queues, room, awaited_only=self.is_exhausted)
+        taken = claims.take(self._database, self._runner, self._queues, room, awaited_only=self.is_exhausted)
         self.ended_some |= taken.dropped > 0
         self._may_be_pending = taken.more or len(taken.claimed) == room
         self._let_in_at = taken.next_at

@@ -193,9 +193,7 @@ class MultiThreadRunner(TemplateRunner):
         for one in done:
             running = worker.held.get(one.id)
             if running is not None and running.claimed.claim == one.claim:
-                running.outcome = one.outcome
-                self._let_end(running)
-                self._delivered(worker, running, one.cpu_ms)
+                self._take_outcome(worker, running, one.outcome, one.cpu_ms)
 
     def _delivered(self, worker: WorkerProcess, running: Running, cpu_ms: int | None) -> None:
         if isinstance(worker, PoolWorker):

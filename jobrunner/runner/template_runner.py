@@ -12,7 +12,7 @@ from typing import Any
 from jobrunner import orchestrator
 from jobrunner.channel import Message
 from jobrunner.errors import ChannelBroken, ChannelClosed
-from jobrunner.models import Exit
+from jobrunner.models import Exit, Outcome
 from jobrunner.policy import Policy
 from jobrunner.runner import journal, messages
 from jobrunner.runner.messages import BadMessage
@@ -164,9 +164,7 @@ class TemplateRunner(TemplateKeeper):
     def _heed(self, worker: WorkerProcess, running: Running, said: messages.Said, reply: Callable[..., None]) -> None:
         match said:
             case messages.Delivered(outcome, cpu_ms):
-                running.outcome = outcome
-                self._let_end(running)
-                self._delivered(worker, running, cpu_ms)
+                self._take_outcome(worker, running, outcome, cpu_ms)
             case messages.Asks(verb, facts):
                 self._recorder.asked(running, reply, verb, facts)
             case messages.Waits(ids, timeout):
@@ -185,11 +183,13 @@ class TemplateRunner(TemplateKeeper):
             case messages.Imported() | messages.Read():
                 self._has_imported(worker, running, said)
 
-    def _let_end(self, running: Running) -> None:
-        """One thread of it waits for others, and another has ended it: it need not wait any more."""
+    def _take_outcome(self, worker: WorkerProcess, running: Running, outcome: Outcome, cpu_ms: int | None) -> None:
+        running.outcome = outcome
         if running.paused_at is not None:
+            # One thread of it waits for others, and another has ended it: it need not wait any more.
             self._waiting.forget(running)
             self._signal(running, signal.SIGCONT)
+        self._delivered(worker, running, cpu_ms)
 
     def _delivered(self, worker: WorkerProcess, running: Running, cpu_ms: int | None) -> None:
         """The outcome has come; a process for one attempt is over only when it is reaped."""

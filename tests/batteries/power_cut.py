@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import apsw
 
-from jobrunner import broker, orchestrator, state_backend
+from jobrunner import broker, claims, orchestrator, state_backend
 from jobrunner.database import Database
 from jobrunner.errors import JobRunnerError
 from jobrunner.models import Outcome, Request, RunnerId
@@ -92,7 +92,7 @@ def work(path: Path, dice: random.Random, events: list[Event], *, relaxed: bool,
                 ids = broker.enqueue(database, [Request("batch:b")] * BATCH)
                 events.append(Event("told", "job", told=tuple(ids)))
             else:
-                claimed = broker.claim(database, RUNNER, [], 3)
+                claimed = claims.claim(database, RUNNER, [], 3)
                 ended = [Ended(one, Policy(), Outcome(json.dumps("z" * dice.randrange(500))), None) for one in claimed]
                 with database.transaction():
                     orchestrator.record_all(database, ended, RUNNER)

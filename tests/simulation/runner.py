@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from jobrunner import batches, broker, dependencies, orchestrator, schedules, state_backend
+from jobrunner import batches, broker, claims, dependencies, orchestrator, schedules, state_backend
 from jobrunner.database import Database
 from jobrunner.errors import OutputMissing, WaitCycle
 from jobrunner.models import Claimed, Exit, Failure, InvocationId, Outcome, RunnerId, StopReason
@@ -178,7 +178,7 @@ class SimulatedRunner:
                 broker.promote_and_expire(self.database)
                 schedules.fire_due(self.database)
                 free = self._free(len(paused) - len(resumed))
-                claimed = broker.claim(self.database, self.id, self.queues, free)
+                claimed = claims.claim(self.database, self.id, self.queues, free)
                 self._fill(claimed)
                 self.world.tear(torn)
         except Torn:
@@ -216,7 +216,7 @@ class SimulatedRunner:
             missing = None
             if one.args is None:
                 try:
-                    args = broker.argument(self.database, one.id)
+                    args = claims.argument(self.database, one.id)
                 except OutputMissing as error:
                     missing = error.invocation_id
                 else:

@@ -3,6 +3,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.cli_helpers import Cli
@@ -60,10 +61,11 @@ def test_ctrl_c_ends_what_waits_without_a_word(cli: Cli, path: Path, words: tupl
 
 
 def watches(pid: int) -> bool:
-    """Whether the process waits for commits."""
+    """Whether the process sleeps until there is a commit; it may have a watch before, and still import."""
     try:
-        return any("inotify" in str(one.readlink()) for one in Path(f"/proc/{pid}/fd").iterdir())
-    except OSError:
+        watching = any("inotify" in str(one.readlink()) for one in Path(f"/proc/{pid}/fd").iterdir())
+        return watching and psutil.Process(pid).status() == psutil.STATUS_SLEEPING
+    except (OSError, psutil.NoSuchProcess):
         return False
 
 

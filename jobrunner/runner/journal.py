@@ -1,6 +1,7 @@
 """What a runner tells of its work, a line an event; every user's string goes through `visible`."""
 
 import logging
+from collections.abc import Sequence
 
 from jobrunner.masking import masked_line
 from jobrunner.models import Claimed
@@ -22,18 +23,33 @@ def started(claimed: Claimed, pid: int) -> None:
     log.debug("job %d %s started as process %d", claimed.id, _task(claimed), pid)
 
 
-def ended(claimed: Claimed, verdict: Verdict | None) -> None:
-    """An attempt is over and recorded; None: it had been given up before, and nothing was recorded."""
-    if verdict is None:
-        log.warning("job %d claim %d: its outcome came too late and was not recorded", claimed.id, claimed.claim)
-        return
-    level = logging.INFO if verdict.status is Status.SUCCESS else logging.WARNING
-    if verdict.reason == RETURNED:
-        level = logging.DEBUG  # claimed ahead in vain: nothing happened to it
+def ended(told: Sequence[tuple[Claimed, Verdict | None]]) -> None:
+    """Attempts are over and recorded; where the verdict is None, it had been given up before, and nothing was recorded.
+
+    Those that succeeded are one record of the log, with a line for each: to make a record takes longer than a short job.
+    """
+    if log.isEnabledFor(logging.INFO):
+        now = now_ms()
+        done = [(one, verdict) for one, verdict in told if verdict is not None and verdict.status is Status.SUCCESS]
+        if lines := [_line(one, verdict, now) for one, verdict in done]:
+            log.info("\n".join(lines), extra={"lines": lines})
+    for claimed, verdict in told:
+        if verdict is None:
+            log.warning("job %d claim %d: its outcome came too late and was not recorded", claimed.id, claimed.claim)
+        elif verdict.status is not Status.SUCCESS:
+            _ended_badly(claimed, verdict)
+
+
+def _ended_badly(claimed: Claimed, verdict: Verdict) -> None:
+    # What was claimed ahead in vain, nothing happened to.
+    level = logging.DEBUG if verdict.reason == RETURNED else logging.WARNING
     if log.isEnabledFor(level):
-        took = words(max(0, now_ms() - claimed.started_at))
         why = f": {visible(verdict.failure.message[:200])}" if verdict.failure else ""
-        log.log(level, "job %d %s %s after %s%s", claimed.id, _task(claimed), verdict.outcome, took, why)
+        log.log(level, "%s%s", _line(claimed, verdict, now_ms()), why)
+
+
+def _line(claimed: Claimed, verdict: Verdict, now: int) -> str:
+    return f"job {claimed.id} {_task(claimed)} {verdict.outcome} after {words(max(0, now - claimed.started_at))}"
 
 
 def _task(claimed: Claimed) -> str:

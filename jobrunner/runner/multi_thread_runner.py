@@ -189,8 +189,8 @@ class MultiThreadRunner(TemplateRunner):
             super()._heed_message(worker, message)
             return
         done = messages.parse_done(message)
-        self._ahead.delivered(len(done), sum(one.took_us for one in done) / 1_000_000)
-        for one in done:
+        self._ahead.delivered(len(done.jobs), done.took_us / 1_000_000)
+        for one in done.jobs:
             running = worker.held.get(one.id)
             if running is not None and running.claimed.claim == one.claim:
                 self._take_outcome(worker, running, one.outcome, one.cpu_ms)

@@ -446,6 +446,11 @@ INSERT INTO jr_attempt(invocation, claim, attempt, runner, pid, started_at, fini
 VALUES (:id, :claim, :attempt, :runner, :pid, :started_at, :now, :outcome,
         :exit_code, :signal, :cpu_ms, :peak_kb, :error_type, :error_message, :traceback);
 
+-- name: put_success
+-- `put_attempt` for the happy path.
+INSERT INTO jr_attempt(invocation, claim, attempt, runner, pid, started_at, finished_at, exit_code, cpu_ms, peak_kb, outcome)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'success');
+
 -- name: put_output
 -- The attempt may have been given up in the meantime; its output is true all the same.
 INSERT INTO jr_output(invocation, claim, at, stream, data, cut)

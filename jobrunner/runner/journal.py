@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from jobrunner.masking import masked_line
 from jobrunner.models import Claimed
 from jobrunner.orchestrator import RETURNED, Verdict
-from jobrunner.status import Status
 from jobrunner.text import visible
 from jobrunner.times import now_ms, words
 
@@ -28,16 +27,18 @@ def ended(told: Sequence[tuple[Claimed, Verdict | None]]) -> None:
 
     Those that succeeded are one record of the log, with a line for each: to make a record takes longer than a short job.
     """
-    if log.isEnabledFor(logging.INFO):
-        now = now_ms()
-        done = [(one, verdict) for one, verdict in told if verdict is not None and verdict.status is Status.SUCCESS]
-        if lines := [_line(one, verdict, now) for one, verdict in done]:
-            log.info("\n".join(lines), extra={"lines": lines})
+    succeeded: list[Claimed] = []
     for claimed, verdict in told:
         if verdict is None:
             log.warning("job %d claim %d: its outcome came too late and was not recorded", claimed.id, claimed.claim)
-        elif verdict.status is not Status.SUCCESS:
+        elif verdict.outcome == "success":
+            succeeded.append(claimed)
+        else:
             _ended_badly(claimed, verdict)
+    if succeeded and log.isEnabledFor(logging.INFO):
+        now = now_ms()
+        lines = [_line(claimed, "success", now) for claimed in succeeded]
+        log.info("\n".join(lines), extra={"lines": lines})
 
 
 def _ended_badly(claimed: Claimed, verdict: Verdict) -> None:
@@ -45,11 +46,11 @@ def _ended_badly(claimed: Claimed, verdict: Verdict) -> None:
     level = logging.DEBUG if verdict.reason == RETURNED else logging.WARNING
     if log.isEnabledFor(level):
         why = f": {visible(verdict.failure.message[:200])}" if verdict.failure else ""
-        log.log(level, "%s%s", _line(claimed, verdict, now_ms()), why)
+        log.log(level, "%s%s", _line(claimed, verdict.outcome, now_ms()), why)
 
 
-def _line(claimed: Claimed, verdict: Verdict, now: int) -> str:
-    return f"job {claimed.id} {_task(claimed)} {verdict.outcome} after {words(max(0, now - claimed.started_at))}"
+def _line(claimed: Claimed, outcome: str, now: int) -> str:
+    return f"job {claimed.id} {_task(claimed)} {outcome} after {words(max(0, now - claimed.started_at))}"
 
 
 def _task(claimed: Claimed) -> str:

@@ -141,7 +141,7 @@ class Recorder:
             verdicts = [self._record(one) for one in self._ended]
         if stale := verdicts.count(None):
             self._database.query("count_stale", runner=self._runner, more=stale)
-        self._draft.told.extend(zip((one.claimed for one in self._ended), verdicts, strict=True))
+        self._draft.told.extend(zip([one.claimed for one in self._ended], verdicts, strict=True))
 
     def _record(self, running: Running) -> Verdict | None:
         try:

@@ -96,8 +96,9 @@ class WaitingRoom:
         """The job's process is gone, or going; nobody is to be told."""
         if self._asking:
             self._asking = [one for one in self._asking if one.running is not running]
-        self._waiters.pop(running.claimed.id, None)
-        self._ready.pop(running.claimed.id, None)
+        if self._waiters:
+            self._waiters.pop(running.claimed.id, None)
+            self._ready.pop(running.claimed.id, None)
 
     def wants(self, free: int) -> bool:
         """Whether `write` has something to do."""

@@ -23,9 +23,9 @@ def started(claimed: Claimed, pid: int) -> None:
 
 
 def ended(told: Sequence[tuple[Claimed, Verdict | None]]) -> None:
-    """Attempts are over and recorded; where the verdict is None, it had been given up before, and nothing was recorded.
+    """Attempts are over and recorded; None where one had been given up before, and nothing was recorded.
 
-    Those that succeeded are one record of the log, with a line for each: to make a record takes longer than a short job.
+    Those that succeeded are one record of the log, with a line for each: to make one takes longer than a short job.
     """
     succeeded: list[Claimed] = []
     for claimed, verdict in told:

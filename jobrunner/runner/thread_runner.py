@@ -92,7 +92,18 @@ class ThreadLink:
 class Work:
     """One invocation in this process, from its arrival to its outcome."""
 
-    __slots__ = ("_args", "_attempt", "_interrupted", "_lock", "_policy", "_successes", "_task", "_thread", "link", "name")
+    __slots__ = (
+        "_args",
+        "_attempt",
+        "_interrupted",
+        "_lock",
+        "_policy",
+        "_successes",
+        "_task",
+        "_thread",
+        "link",
+        "name",
+    )
 
     def __init__(self, channel: Channel, successes: Successes, given: Given) -> None:
         invocation_id, claim, self._attempt, self._task, self._args, self._policy = given

@@ -425,7 +425,7 @@ CREATE TABLE jr_history (
 
 CREATE INDEX jr_history_invocation ON jr_history(invocation, id);
 
-CREATE TRIGGER jr_status_change BEFORE UPDATE OF status ON jr_invocation
+CREATE TRIGGER jr_status_change AFTER UPDATE OF status ON jr_invocation
 WHEN old.status <> new.status
  AND NOT (old.status = 'pending' AND new.status = 'running')
  AND NOT (old.status = 'running' AND new.status = 'success')

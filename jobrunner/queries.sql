@@ -564,10 +564,10 @@ UPDATE jr_invocation SET dependents = 0 WHERE id IN (SELECT value FROM json_each
 
 -- name: unfinished_dependencies
 SELECT edge.on_id, edge.invocation FROM jr_dependency AS edge JOIN jr_invocation AS one ON one.id = edge.on_id
- WHERE edge.invocation IN (SELECT value FROM json_each(:ids)) AND one.finished_at IS NULL;
+ WHERE edge.invocation IN (SELECT value FROM json_each(:ids)) AND one.finished_at IS NULL ORDER BY 2 DESC, 1;
 
 -- name: unsettle
-UPDATE jr_dependency SET settled = 0 WHERE on_id = ?1 AND invocation = ?2;
+UPDATE jr_dependency SET settled = 0 WHERE on_id = :on_id AND invocation = :id;
 
 -- name: dependencies
 SELECT edge.on_id, edge.kind, one.status FROM jr_dependency AS edge JOIN jr_invocation AS one ON one.id = edge.on_id

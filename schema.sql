@@ -168,8 +168,10 @@ CREATE INDEX jr_pending    ON jr_invocation(queue, waiters DESC, priority DESC, 
 CREATE INDEX jr_choosy     ON jr_invocation(limit_key, queue, waiters DESC, priority DESC, id)
     WHERE status = 'pending' AND limit_key IS NOT NULL;
 CREATE INDEX jr_scheduled  ON jr_invocation(hold, run_at)             WHERE status = 'scheduled';
-CREATE INDEX jr_blocked    ON jr_invocation(limit_key, hold, queue, waiters DESC, priority DESC, id)
-    WHERE status = 'blocked';
+-- By their terms, too: those of one key that say the same are let in together.
+CREATE INDEX jr_blocked    ON jr_invocation(limit_key, hold,
+    coalesce(limit_size, 0) || ' ' || coalesce(limit_rate, 0) || ' ' || coalesce(limit_period, 0),
+    queue, waiters DESC, priority DESC, id) WHERE status = 'blocked';
 CREATE INDEX jr_limited    ON jr_invocation(limit_key)
     WHERE limit_key IS NOT NULL AND (status = 'running' OR status = 'paused' OR status = 'resumed');
 CREATE INDEX jr_live       ON jr_invocation(runner, id)

@@ -484,6 +484,9 @@ SELECT id FROM jr_invocation WHERE id IN (SELECT value FROM json_each(:ids)) AND
 UPDATE jr_invocation SET status = 'paused', changed_at = :now, reason = :reason
  WHERE id = :id AND claim = :claim AND (status = 'running' OR status = 'resumed');
 
+-- name: wait_for_place
+UPDATE jr_invocation SET reason = :reason WHERE id = :id AND claim = :claim AND status = 'paused' AND reason IS NOT :reason;
+
 -- name: resume
 UPDATE jr_invocation SET status = 'resumed', changed_at = :now, reason = NULL
  WHERE id = :id AND claim = :claim AND status = 'paused';
@@ -606,9 +609,14 @@ UPDATE jr_queue SET concurrency = :concurrency, rate = :rate, period = :period W
 -- name: forget_plain_queues
 DELETE FROM jr_queue WHERE paused_until IS NULL AND concurrency IS NULL AND rate IS NULL;
 
--- name: running_of_queue
-SELECT count(*) FROM jr_invocation INDEXED BY jr_live
- WHERE (status = 'running' OR status = 'paused' OR status = 'resumed') AND status <> 'paused' AND queue = :queue;
+-- name: places_of_queue
+-- How many have a place of it, and how many that are paused only wait for one: all that they waited for has ended.
+SELECT count(*) FILTER (WHERE job.status <> 'paused'),
+       count(*) FILTER (WHERE job.status = 'paused' AND NOT EXISTS (
+           SELECT 1 FROM jr_edge AS edge JOIN jr_invocation AS awaited ON awaited.id = edge.awaited
+            WHERE edge.waiter = job.id AND awaited.finished_at IS NULL))
+  FROM jr_invocation AS job INDEXED BY jr_live
+ WHERE (job.status = 'running' OR job.status = 'paused' OR job.status = 'resumed') AND job.queue = :queue;
 
 -- name: starts
 SELECT count(*), min(at) FROM jr_start WHERE queue = :queue;

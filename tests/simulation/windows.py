@@ -47,7 +47,7 @@ class Windows:
             policy=Policy(on_crash=random.choice((None, "fail"))).to_json(),
             unique_key=random.choice(KEYS),
             if_exists=random.choice(("debounce", "throttle")),
-            window=random.randint(1, MINUTE),
+            window=random.randint(1, random.choice((MINUTE, 10 * MINUTE))),
             hold=random.random() < 0.05,
         )
         if request.if_exists == "debounce":

@@ -845,9 +845,10 @@ UNION ALL SELECT 'cancelled', count(*) FROM jr_invocation WHERE status = 'cancel
 UNION ALL SELECT 'expired', count(*) FROM jr_invocation WHERE status = 'expired';
 
 -- name: waiting_longest
--- Since when the oldest pending one is pending; min(id) is read from the claim index alone.
+-- Since when the oldest pending one is pending; min(id) is read from the claim index alone: left to itself, SQLite looks for it
+-- from the first row of the table on, through all that is finished.
 SELECT coalesce(changed_at, created_at) FROM jr_invocation
- WHERE id = (SELECT min(id) FROM jr_invocation WHERE status = 'pending');
+ WHERE id = (SELECT min(id) FROM jr_invocation INDEXED BY jr_pending WHERE status = 'pending');
 
 -- name: all_unfinished
 SELECT id FROM jr_invocation WHERE status = 'pending'

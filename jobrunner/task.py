@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from jobrunner import outputs
-from jobrunner.arguments import parameters_of
+from jobrunner.arguments import Parameters, parameters_of
 from jobrunner.errors import UsageError
 from jobrunner.flow import Call
 from jobrunner.invocation import GetClient, Invocation
@@ -28,6 +28,7 @@ class Enqueuer(Generic[P, R]):
         self._options = options
         self._client = client
         self._same = options.request(name, "{}", {}) if options.are_same_for_all_calls else None
+        self._around = None if self._same is None else (tuple(self._same[:2]), tuple(self._same[3:]))
 
     def later(self, args: Mapping[str, Any]) -> Request:
         """What a schedule or a batch enqueues: a call with these arguments; TypeError where they do not fit."""
@@ -36,7 +37,9 @@ class Enqueuer(Generic[P, R]):
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Invocation[R]:
         """Queue a call with these arguments; TypeError where they do not fit the function."""
         request = self._request(args, kwargs)
-        return Invocation(self._client, self._client().enqueue([joined(request)])[0])
+        if joining.get() is not None:
+            request = joined(request)
+        return Invocation(self._client, self._client().enqueue([request])[0])
 
     def enqueue_many(self, calls: Iterable[Mapping[str, Any]]) -> list[Invocation[R]]:
         """Queue a call for each mapping of arguments, in one transaction: all or nothing."""
@@ -53,13 +56,21 @@ class Enqueuer(Generic[P, R]):
         """The same with these arguments alone: what comes before it is waited for, and its result left aside."""
         return Call(self._request, self._client, args, kwargs, takes=False)
 
+    @functools.cached_property
+    def _parameters(self) -> Parameters:
+        return parameters_of(self.function)
+
     def _request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request:
-        parameters = parameters_of(self.function)
-        text, jobs = outputs.keep(parameters.as_json(args, kwargs))
-        if self._same is not None:
-            request = self._same if text == self._same.args else Request._make((*self._same[:2], text, *self._same[3:]))
+        named = self._parameters.as_json(args, kwargs)
+        if not named and self._same is not None:
+            return self._same
+        text, jobs = outputs.keep(named)
+        if self._around is not None:
+            # Nothing is different but the arguments.
+            before, after = self._around
+            request = Request._make((*before, text, *after))
         else:
-            request = self._options.request(self.name, text, parameters.named(args, kwargs))
+            request = self._options.request(self.name, text, self._parameters.named(args, kwargs))
         return outputs.given(request, jobs) if jobs else request
 
 

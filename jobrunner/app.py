@@ -59,7 +59,8 @@ class Decorator:
 class App:
     """Tasks and jobs of one database file: `App("jobs.db")`; without a path the one that the command line means.
 
-    `relaxed` does not wait for the disk: a power cut may then undo the last moments, enqueued jobs included.
+    `relaxed` does not wait for the disk: a power cut may then undo the last moments, enqueued jobs included. It looks
+    once in a millisecond, and not before each transaction, whether the file is still there.
     Nothing is opened before it is needed. In a job, every call goes to the runner that does the job. A process
     that was forked after the first use opens a connection of its own.
     """

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 
 from jobrunner import dependencies, keys, limits, outputs, unknown_tasks
 from jobrunner.database import Database
@@ -16,14 +17,19 @@ _WAITS = 2
 """`hold` of who waits for others to end."""
 DUE_AT_ONCE = 5000
 """How many rows one turn promotes or expires, so that a transaction stays short."""
-_NO_MOMENTS_NOR_KEY = Request("")[5:9]
-_NO_LIMITS_NOR_TIES = Request("")[13:]
-"""Fields of a Request, from `run_at` to `if_exists`, and from `limit_key` on, where nothing is said of them."""
+_SAID = ("task", "kind", "args", "queue", "priority", "label", "policy", "parent")
+_said = itemgetter(*map(Request._fields.index, _SAID))
+_more = itemgetter(*(place for place, name in enumerate(Request._fields) if name not in _SAID))
+_NO_MORE = _more(Request(""))
+"""Of a plain request nothing is said but these fields."""
 
 
 def enqueue(database: Database, requests: Iterable[Request]) -> list[InvocationId]:
     """Put all of them in, or none; gives the ids in order. A request whose key is held gives the holder's id."""
     requests = list(requests)
+    if len(requests) == 1 and _is_plain(requests[0]):
+        # One statement is a transaction already: half of the time that is not the disk's.
+        return [InvocationId(database.insert("enqueue_plain", (*_said(requests[0]), now_ms())))]
     if all(map(_is_plain, requests)):
         return _insert_plain(database, requests)
     if _have_keys(requests):
@@ -41,23 +47,14 @@ def put(database: Database, requests: Iterable[Request]) -> list[Enqueued]:
 
 def _is_plain(request: Request) -> bool:
     """Whether its row is all that there is to write, and has nothing in it but what most rows have."""
-    return (
-        request[5:9] == _NO_MOMENTS_NOR_KEY
-        and not request.hold
-        and request[13:] == _NO_LIMITS_NOR_TIES
-        and len(request.args) <= INLINE_BYTES
-    )
+    return len(request.args) <= INLINE_BYTES and bool(_more(request) == _NO_MORE)
 
 
 def _insert_plain(database: Database, requests: Sequence[Request]) -> list[InvocationId]:
     now = now_ms()
-    rows = [(*one[:5], one.label, one.policy, one.parent, now) for one in requests]
-    if len(rows) == 1:
-        # One statement is a transaction already: half of the time that is not the disk's.
-        return [InvocationId(database.insert("enqueue_plain", rows[0]))]
     with database.transaction():
         first = database.query("last_id")[0][0] + 1
-        database.change_many("enqueue_plain", rows)
+        database.change_many("enqueue_plain", ((*_said(one), now) for one in requests))
     return list(map(InvocationId, range(first, first + len(requests))))
 
 

@@ -12,7 +12,7 @@ from jobrunner.errors import UsageError
 from jobrunner.flow import Call
 from jobrunner.invocation import GetClient, Invocation
 from jobrunner.models import Request
-from jobrunner.options import Options, OptionWords, joined, joining
+from jobrunner.options import Options, OptionWords, Pattern, joined, joining
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,8 +27,7 @@ class Enqueuer(Generic[P, R]):
         self.function = function
         self._options = options
         self._client = client
-        self._same = options.request(name, "{}", {}) if options.are_same_for_all_calls else None
-        self._around = None if self._same is None else (tuple(self._same[:2]), tuple(self._same[3:]))
+        self._pattern = Pattern(options, name)
 
     def later(self, args: Mapping[str, Any]) -> Request:
         """What a schedule or a batch enqueues: a call with these arguments; TypeError where they do not fit."""
@@ -61,16 +60,11 @@ class Enqueuer(Generic[P, R]):
         return parameters_of(self.function)
 
     def _request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request:
-        named = self._parameters.as_json(args, kwargs)
-        if not named and self._same is not None:
-            return self._same
-        text, jobs = outputs.keep(named)
-        if self._around is not None:
-            # Nothing is different but the arguments.
-            before, after = self._around
-            request = Request._make((*before, text, *after))
-        else:
-            request = self._options.request(self.name, text, self._parameters.named(args, kwargs))
+        parameters = self._parameters
+        if self._pattern.bare is not None and not (args or kwargs or parameters.needed):
+            return self._pattern.bare
+        text, jobs = outputs.keep(parameters.as_json(args, kwargs))
+        request = self._pattern.request(text, lambda: parameters.named(args, kwargs))
         return outputs.given(request, jobs) if jobs else request
 
 

@@ -131,7 +131,7 @@ def shown(text: str) -> str:
 
 def read(text: str, what: str) -> Json:
     """JSON text from a user, in which `@7.output` stands for the result of job 7."""
-    hole = os.urandom(8).hex()  # which nobody's key can be; the module secrets takes 8 ms to import
+    hole = os.urandom(8).hex()  # which nobody's key can be
 
     def take(match: re.Match[str]) -> str:
         return match[0] if match[1] is None else f'{{"{hole}":{int(match[1])}}}'

@@ -238,6 +238,12 @@ def pause(database: Database, claimed: Claimed, awaited: Sequence[int]) -> None:
     database.query("count_waiter", id=claimed.id, change=1)
 
 
+def wait_for_place(database: Database, claimed: Claimed) -> None:
+    """It waits for nobody any more, or has waited long enough, and goes on when its queue has a place for it."""
+    drop_edges(database, claimed.id)
+    database.query("wait_for_place", id=claimed.id, claim=claimed.claim, reason="waits for a place of its queue")
+
+
 def resume(database: Database, claimed: Claimed) -> bool:
     """It goes on; False where it had been given up."""
     if database.change("resume", id=claimed.id, claim=claimed.claim, now=now_ms()) != 1:

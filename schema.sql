@@ -167,7 +167,7 @@ CREATE TABLE jr_invocation (
 CREATE INDEX jr_pending    ON jr_invocation(queue, waiters DESC, priority DESC, id) WHERE status = 'pending';
 CREATE INDEX jr_choosy     ON jr_invocation(limit_key, queue, waiters DESC, priority DESC, id)
     WHERE status = 'pending' AND limit_key IS NOT NULL;
-CREATE INDEX jr_scheduled  ON jr_invocation(hold, run_at)             WHERE status = 'scheduled';
+CREATE INDEX jr_scheduled  ON jr_invocation(hold, run_at, queue)      WHERE status = 'scheduled';
 -- By their terms, too: those of one key that say the same are let in together.
 CREATE INDEX jr_blocked    ON jr_invocation(limit_key, hold,
     coalesce(limit_size, 0) || ' ' || coalesce(limit_rate, 0) || ' ' || coalesce(limit_period, 0),
@@ -614,14 +614,16 @@ SELECT job, strftime('%Y-%m-%dT%H:%M:%fZ', ms / 1000.0, 'unixepoch') AS at,
 
 CREATE VIEW history AS SELECT * FROM jr_transitions;
 
+-- Counted index by index: the rows of all of them sorted together take three times as long.
 CREATE VIEW jr_queues AS
-SELECT queue, sum(status = 'pending') AS pending, sum(status IN ('running', 'resumed')) AS running,
-       sum(status = 'paused') AS paused, sum(status = 'scheduled') AS scheduled, sum(status = 'blocked') AS blocked
-  FROM (SELECT queue, status FROM jr_invocation WHERE status = 'pending'
-        UNION ALL SELECT queue, status FROM jr_invocation
-                   WHERE status = 'running' OR status = 'paused' OR status = 'resumed'
-        UNION ALL SELECT queue, status FROM jr_invocation WHERE status = 'scheduled'
-        UNION ALL SELECT queue, status FROM jr_invocation WHERE status = 'blocked')
+SELECT queue, sum(jobs * (status = 'pending')) AS pending, sum(jobs * (status IN ('running', 'resumed'))) AS running,
+       sum(jobs * (status = 'paused')) AS paused, sum(jobs * (status = 'scheduled')) AS scheduled,
+       sum(jobs * (status = 'blocked')) AS blocked
+  FROM (SELECT queue, 'pending' AS status, count(*) AS jobs FROM jr_invocation WHERE status = 'pending' GROUP BY queue
+        UNION ALL SELECT queue, status, count(*) FROM jr_invocation
+                   WHERE status = 'running' OR status = 'paused' OR status = 'resumed' GROUP BY queue, status
+        UNION ALL SELECT queue, 'scheduled', count(*) FROM jr_invocation WHERE status = 'scheduled' GROUP BY queue
+        UNION ALL SELECT queue, 'blocked', count(*) FROM jr_invocation WHERE status = 'blocked' GROUP BY queue)
  GROUP BY queue;
 
 CREATE VIEW queues AS SELECT * FROM jr_queues;

@@ -59,7 +59,8 @@ class Decorator:
 class App:
     """Tasks and jobs of one database file: `App("jobs.db")`; without a path the one that the command line means.
 
-    `relaxed` does not wait for the disk: a power cut may then undo the last moments, enqueued jobs included.
+    `relaxed` does not wait for the disk: a power cut may then undo the last moments, enqueued jobs included. It looks
+    once in a millisecond, and not before each transaction, whether the file is still there.
     Nothing is opened before it is needed. In a job, every call goes to the runner that does the job. A process
     that was forked after the first use opens a connection of its own.
     """
@@ -82,23 +83,22 @@ class App:
     @property
     def client(self) -> Client:
         """Where calls go: to the runner from inside a job, to an `inline` block, else to the database."""
+        return self._get_client()
+
+    def _get_client(self) -> Client:
         if self._inline is not None:
             return self._inline
-        for app, client in reversed(_borrowed.get()):
-            if app is self:
-                return client
+        if borrowed := _borrowed.get():
+            for app, client in reversed(borrowed):
+                if app is self:
+                    return client
         current = find_current()
         if current is not None and current.link is not None:
             return ChannelClient(current)
-        return self._direct()
-
-    def _get_client(self) -> Client:
-        return self.client
+        opened = self._opened
+        return opened[1] if opened is not None and opened[0] == os.getpid() else self._direct()
 
     def _direct(self) -> Client:
-        opened = self._opened
-        if opened is not None and opened[0] == os.getpid():
-            return opened[1]
         with self._opening:
             if self._opened is None or self._opened[0] != os.getpid():
                 # Here, not above: task modules are imported by templates and workers, which never open a database.

@@ -18,14 +18,18 @@ class Parameters:
         self._signature = inspect.signature(function)
         parameters = self._signature.parameters.values()
         self._names = dict.fromkeys(one.name for one in parameters)
-        self._needed = {one.name for one in parameters if one.default is inspect.Parameter.empty}
+        self._in_order = [one.name for one in parameters if one.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+        self.needed = {one.name for one in parameters if one.default is inspect.Parameter.empty}
         self._are_plain = all(one.kind in _PLAIN for one in parameters)
 
     def as_json(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Json:
         """An object, in the order of the function; TypeError where the arguments do not fit."""
-        if self._are_plain and not args and self._needed <= kwargs.keys() <= self._names.keys():
+        if self._are_plain and len(args) <= len(self._in_order):
             # As most calls are: a fifth of the time that `bind` takes.
-            return {name: kwargs[name] for name in self._names if name in kwargs}
+            placed = dict(zip(self._in_order, args, strict=False))
+            given = {**placed, **kwargs}
+            if len(given) == len(placed) + len(kwargs) and self.needed <= given.keys() <= self._names.keys():
+                return {name: given[name] for name in self._names if name in given}
         return self._arranged(self._signature.bind(*args, **kwargs))
 
     def named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

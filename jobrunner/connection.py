@@ -6,6 +6,7 @@ This module and `database` are all that knows apsw.
 import contextlib
 import os
 import time
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -31,6 +32,7 @@ from jobrunner.errors import (
 OLDEST_SQLITE = (3, 51, 3)
 """Older libraries can lose commits when a WAL is reset."""
 _LONGEST_SLEEP = 0.001
+_RELAXED_REST = 0.001
 _PAGES_AT_ONCE = 1000
 _STATEMENTS = 512
 """How many uses back a statement is still prepared: apsw's most. Each row of `executemany` is a use, so that with its
@@ -59,7 +61,40 @@ class Patience:
         return True
 
 
-def connect(path: Path, patience: Patience, *, relaxed: bool, checkpoint_pages: int) -> apsw.Connection:
+class Anchor:
+    """Knows whether the file that a connection has open is the one of its path still.
+
+    An answer is good for `rest` seconds: to ask takes half of what a stat of ours does, and a sixth of a small insert.
+    """
+
+    def __init__(self, connection: apsw.Connection, rest: float) -> None:
+        self._ask = connection.file_control
+        self._answer = array("i", [0])
+        self._place = self._answer.buffer_info()[0]
+        self._rest = rest
+        self._good_until = 0.0
+
+    def has_moved(self) -> bool:
+        """Whether the file has another name by now, or none."""
+        if self._rest and time.monotonic() < self._good_until:
+            return False
+        self._ask("main", apsw.SQLITE_FCNTL_HAS_MOVED, self._place)
+        self._good_until = time.monotonic() + self._rest
+        return self._answer[0] != 0
+
+
+class Opened(NamedTuple):
+    """A connection with the cursor that all statements share, each of which is read to its end.
+
+    To make one takes as long as a small statement.
+    """
+
+    connection: apsw.Connection
+    cursor: apsw.Cursor
+    anchor: Anchor
+
+
+def connect(path: Path, patience: Patience, *, relaxed: bool, checkpoint_pages: int) -> Opened:
     """Open the file with all the settings that jobrunner needs; it must exist."""
     if tuple(map(int, apsw.sqlite_lib_version().split("."))) < OLDEST_SQLITE:
         raise JobRunnerError(
@@ -80,7 +115,7 @@ def connect(path: Path, patience: Patience, *, relaxed: bool, checkpoint_pages: 
     connection.pragma("foreign_keys", 1)
     connection.pragma("wal_autocheckpoint", checkpoint_pages)
     connection.pragma("journal_size_limit", 64 << 20)
-    return connection
+    return Opened(connection, connection.cursor(), Anchor(connection, _RELAXED_REST if relaxed else 0.0))
 
 
 def _itself(path: Path) -> str:
@@ -108,15 +143,6 @@ def _is_on(connection: apsw.Connection, facts: os.stat_result) -> bool:
         return os.path.samestat(Path(connection.filename).stat(), facts)
     except (OSError, apsw.Error):  # in memory, closed, or of a file that is gone
         return False
-
-
-def has_moved(connection: apsw.Connection) -> bool:
-    """Whether the file that is open has another name by now, or none."""
-    import ctypes  # 2 ms that no other use of a database needs
-
-    answer = ctypes.c_int(0)
-    connection.file_control("main", apsw.SQLITE_FCNTL_HAS_MOVED, ctypes.addressof(answer))
-    return bool(answer.value)
 
 
 TOLD = (apsw.Error, UnicodeError, OverflowError)

@@ -1,6 +1,5 @@
 """One connection to the database file: open, query by name, transact. With `connection`, all that knows apsw."""
 
-import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from typing import Any
 import apsw
 
 from jobrunner import forks, sql
-from jobrunner.connection import TOLD, Patience, connect, has_moved, make_wal, told
+from jobrunner.connection import TOLD, Opened, Patience, connect, make_wal, told
 from jobrunner.database_file import check_file, make_file
 from jobrunner.errors import DatabaseBroken, DatabaseBusy, ForeignDatabase, JobRunnerError, NotBegun
 from jobrunner.identity import SCHEMA_VERSION, Identity
@@ -31,14 +30,12 @@ class Database(Closing):
         self, path: Path, *, create: bool = False, relaxed: bool = False, checkpoint_pages: int = 10_000
     ) -> None:
         self.path = path
-        self._name = os.fspath(path)
         self.patience = Patience(30.0)
         self._relaxed = relaxed
         self._checkpoint_pages = checkpoint_pages
         self._lock = threading.RLock()
         self._depth = 0
-        self._connection: apsw.Connection | None = None
-        self._file: os.stat_result | None = None
+        self._opened: Opened | None = None
         self._closed = False
         if create:
             make_file(path)
@@ -60,7 +57,7 @@ class Database(Closing):
         """Run the named statement and give all its rows."""
         with self._lock:
             try:
-                return self._mine().execute(sql.queries()[name], bindings).fetchall()
+                return self._mine().cursor.execute(sql.queries()[name], bindings).fetchall()
             except TOLD:
                 with told(self.path):
                     raise
@@ -74,22 +71,22 @@ class Database(Closing):
         """Run the named statement and tell how many rows it changed itself."""
         with self._lock:
             self.query(name, **bindings)
-            return self._mine().changes()
+            return self._mine().connection.changes()
 
     def change_many(self, name: str, rows: Iterable[tuple[Value, ...]]) -> list[Row]:
         """Run the named statement once for each row of values; gives all rows that it returns."""
         with self._lock, told(self.path):
-            return self._mine().executemany(sql.queries()[name], rows).fetchall()
+            return self._mine().connection.executemany(sql.queries()[name], rows).fetchall()
 
     def insert(self, name: str, row: tuple[Value, ...]) -> int:
         """Run the named INSERT with a row of values; gives the row's number."""
         with self._lock:
             try:
-                connection = self._mine()
-                if self._depth == 0:
-                    self._check_file_is_there()
-                connection.execute(sql.queries()[name], row)
-                return connection.last_insert_rowid()
+                mine = self._mine()
+                if self._depth == 0 and mine.anchor.has_moved():
+                    raise self._gone()
+                mine.cursor.execute(sql.queries()[name], row)
+                return mine.connection.last_insert_rowid()
             except TOLD:
                 with told(self.path):
                     raise
@@ -97,7 +94,7 @@ class Database(Closing):
     def script(self, text: str) -> None:
         """Run a whole script, for schemas and migrations."""
         with self._lock, told(self.path):
-            self._mine().execute(text).fetchall()
+            self._mine().connection.execute(text).fetchall()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -109,7 +106,7 @@ class Database(Closing):
             try:
                 yield
                 with told(self.path):
-                    self._mine().execute(end)
+                    self._mine().cursor.execute(end)
             except BaseException:
                 self._undo(undo)
                 raise
@@ -119,26 +116,16 @@ class Database(Closing):
     def _begin(self, begin: str) -> None:
         try:
             with told(self.path):
-                connection = self._mine()
-                if self._depth == 0:
-                    self._check_file_is_there()
-                connection.execute(begin)
+                mine = self._mine()
+                if self._depth == 0 and mine.anchor.has_moved():
+                    raise self._gone()
+                mine.cursor.execute(begin)
         except DatabaseBusy as error:
             raise NotBegun(str(error)) from error
 
-    def _check_file_is_there(self) -> None:
+    def _gone(self) -> DatabaseBroken:
         # SQLite goes on writing into a file that was deleted, and what it says is done would be lost.
-        try:
-            found = os.stat(self._name)  # noqa: PTH116 - at each commit: a Path takes half as long again
-        except OSError:
-            found = None
-        if (
-            found is None
-            or self._file is None
-            or found.st_ino != self._file.st_ino
-            or found.st_dev != self._file.st_dev
-        ):
-            raise DatabaseBroken(f"{self.path} was deleted or replaced since this process opened it: open it anew")
+        return DatabaseBroken(f"{self.path} was deleted or replaced since this process opened it: open it anew")
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -147,37 +134,37 @@ class Database(Closing):
             if self._depth:
                 yield
                 return
-            self._mine().execute("BEGIN")
+            self._mine().cursor.execute("BEGIN")
             self._depth += 1
             try:
                 yield
             finally:
                 self._depth -= 1
-                self._mine().execute("ROLLBACK")
+                self._mine().cursor.execute("ROLLBACK")
 
     def _undo(self, undo: str) -> None:
         # A full disk or a damaged file has rolled everything back already.
-        if self._mine().in_transaction:
+        if self._mine().connection.in_transaction:
             with told(self.path):
-                self._mine().execute(undo)
+                self._mine().connection.execute(undo)
 
     @property
     def version(self) -> int:
         """A number that changes when another connection has committed (PRAGMA data_version)."""
         with self._lock, told(self.path):
             # The method Connection.data_version() misses foreign commits while this connection is idle.
-            return int(self._mine().pragma("data_version"))
+            return int(self._mine().connection.pragma("data_version"))
 
     @property
     def has_moved(self) -> bool:
         """Whether the file that is open is not the one of this path any more."""
         with self._lock, told(self.path):
-            return has_moved(self._mine())
+            return self._mine().anchor.has_moved()
 
     def leave_log(self) -> None:
         """From now on closing touches neither the file nor its log: they may be somebody else's by now."""
         with self._lock:
-            self._mine().config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            self._mine().connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
 
     def check_schema(self) -> None:
         """ForeignDatabase where the file is not one that this jobrunner can work with as it is."""
@@ -186,20 +173,19 @@ class Database(Closing):
         if identity.version != SCHEMA_VERSION:
             raise ForeignDatabase(f"{self.path} has schema version {identity.version}, and had {SCHEMA_VERSION}")
 
-    def _mine(self) -> apsw.Connection:
-        if self._connection is None:
+    def _mine(self) -> Opened:
+        if self._opened is None:
             if self._closed:
                 raise JobRunnerError(f"{self.path} was closed: open it anew")
-            self._connection = connect(
+            self._opened = connect(
                 self.path, self.patience, relaxed=self._relaxed, checkpoint_pages=self._checkpoint_pages
             )
-            self._file = self.path.stat()
-        return self._connection
+        return self._opened
 
     def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._opened is not None:
+            self._opened.connection.close()
+            self._opened = None
 
     # A connection that is open across a fork takes no locks in the child, nor does any other that the child
     # opens on the file: commits get lost. So it is closed before, and opened anew where it is next used.
@@ -216,12 +202,12 @@ class Database(Closing):
 
     def after_fork_in_child(self) -> None:
         """In the child: go on, unless the fork was made in the middle of a transaction, which stays the parent's."""
-        if self._connection is not None:
+        if self._opened is not None:
             import ctypes  # 2 ms that no other use of a database needs
 
             # Never to be closed here, not even by the garbage collector: that would roll the parent's work back.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
-            self._closed, self._connection, self._depth = True, None, 0
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._opened))
+            self._closed, self._opened, self._depth = True, None, 0
         self._lock.release()
 
     def _prepare_schema(self) -> None:
@@ -255,7 +241,7 @@ class Database(Closing):
     def _insist_on_wal(self) -> None:
         # A copy made by VACUUM INTO, say, is none; in another mode a commit may be refused after all was done.
         with told(self.path):
-            mode = self._mine().pragma("journal_mode", "wal")
+            mode = self._mine().connection.pragma("journal_mode", "wal")
         if mode != "wal":
             raise DatabaseBroken(f"{self.path} cannot be put into WAL mode: is it on a network share?")
 
@@ -264,14 +250,14 @@ class Database(Closing):
         before, _, rest = text.partition("BEGIN IMMEDIATE;")
         with told(self.path):
             # Whatever was chosen for jobs: a file that is made is to survive a power cut right after it.
-            self._mine().pragma("synchronous", 2)
-            make_wal(self._mine(), before, self.patience.seconds)
+            self._mine().connection.pragma("synchronous", 2)
+            make_wal(self._mine().connection, before, self.patience.seconds)
         with self.transaction():
             # Somebody else may have made it since we looked.
             if self.identity.is_empty:
                 self.script(rest.rpartition("COMMIT;")[0])
         with told(self.path):
-            self._mine().pragma("synchronous", 1 if self._relaxed else 2)
+            self._mine().connection.pragma("synchronous", 1 if self._relaxed else 2)
 
 
 def migrate(database: Database, version: int, target: int, scripts: dict[int, str]) -> None:

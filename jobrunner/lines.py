@@ -1,45 +1,44 @@
 """A job as a JSON object: a line of `enqueue --jsonl`, or a row of an outbox."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from jobrunner import fields, outputs, payload
 from jobrunner.errors import UsageError
-from jobrunner.models import Json, Request
-from jobrunner.options import Options
+from jobrunner.models import Json, Kind, Request
+from jobrunner.options import Pattern
 from jobrunner.outputs import Output
 
 _FORMS = '"task" and "args", "command", or "sh"'
 
 
 class Lines:
-    """The options that were met already: lines differ in their arguments, seldom in their options."""
+    """The tasks and options that were met already: lines differ in their arguments, seldom in these."""
 
     def __init__(self, defaults: Mapping[str, Json], here: str | None = None) -> None:
         self._defaults = defaults
         self._here = here
-        self._met: dict[str, Options] = {}
+        self._met: dict[tuple[str, Kind, str], Pattern] = {}
 
     def request(self, line: dict[str, Json], now: int | None = None) -> Request:
         """What the object asks for; its durations count from `now`, in milliseconds since 1970."""
         task, args, kind = _call(line)
         said = {name.replace("-", "_"): value for name, value in line.items() if value is not None}
         where = {} if kind == "function" or self._here is None else {"cwd": self._here}
-        options = self._options({**where, **self._defaults, **said})
         text, jobs = outputs.keep(args)
-        return outputs.given(options.request(task, text, args, kind, now), jobs)
+        request = self._pattern(task, kind, {**where, **self._defaults, **said}).request(text, lambda: args, now)
+        return outputs.given(request, jobs) if jobs else request
 
-    def _options(self, said: dict[str, Json]) -> Options:
-        key = repr(said)
+    def _pattern(self, task: str, kind: Kind, said: dict[str, Json]) -> Pattern:
+        key = task, kind, repr(said)
         if key not in self._met:
             fields.check(said)
             if len(self._met) > 1000:
                 self._met.clear()
-            self._met[key] = fields.options(said)
+            self._met[key] = Pattern(fields.options(said), task, kind)
         return self._met[key]
 
 
-def _call(line: dict[str, Json]) -> tuple[str, Json, Any]:
+def _call(line: dict[str, Json]) -> tuple[str, Json, Kind]:
     """Take the task out of the line."""
     forms = [name for name in ("task", "command", "sh") if name in line]
     if len(forms) != 1:

@@ -1,7 +1,7 @@
 """How a task is enqueued and done, as users write it; what of it is kept with the invocation is its Policy."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -162,7 +162,8 @@ class Options:
     @property
     def are_same_for_all_calls(self) -> bool:
         """Whether nothing of a request but its arguments depends on the call, or on when it is made."""
-        by_moment = self.delay is not None or self.expires is not None
+        # A text may be a bare 18:00, which is the next one that comes.
+        by_moment = self.delay is not None or self.expires is not None or isinstance(self.at, str)
         return self.unique is None and not by_moment and "{" not in (self.concurrency_key or "")
 
     def request(self, task: str, args: str, named: Json, kind: Kind = "function", now: int | None = None) -> Request:
@@ -214,6 +215,25 @@ class Options:
         if self.expires is None:
             return None
         return instant_ms(self.expires) if isinstance(self.expires, datetime) else now + duration_ms(self.expires)
+
+
+class Pattern:
+    """The requests for a task with these options: of most of them nothing differs but the arguments."""
+
+    def __init__(self, options: Options, task: str, kind: Kind = "function") -> None:
+        self._options = options
+        self._task = task
+        self._kind = kind
+        self.bare = options.request(task, "{}", {}, kind) if options.are_same_for_all_calls else None
+        """The one without arguments, where it is the same whenever it is made."""
+        self._around = None if self.bare is None else (self.bare[:2], self.bare[3:])
+
+    def request(self, args: str, named: Callable[[], Json], now: int | None = None) -> Request:
+        """One with these arguments, as JSON text; `named` tells those that a key may name."""
+        if self._around is None:
+            return self._options.request(self._task, args, named(), self._kind, now)
+        before, after = self._around
+        return Request._make((*before, args, *after))
 
 
 def joined(request: Request) -> Request:

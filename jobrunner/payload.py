@@ -46,7 +46,8 @@ def dump(value: object, what: str) -> str:
         raise NotSerializable(
             f"the {what} are not plain JSON data (null, bool, number, text, list, object): {error}"
         ) from None
-    check(text, size, what)
+    if size > MAX_DEPTH:  # what is shorter is neither too large nor too deep
+        check(text, size, what)
     return text
 
 
@@ -72,9 +73,11 @@ def _check_depth(text: str, what: str) -> None:
 
 def load(text: str, what: str, *, frame: int = 0) -> Json:
     """Read JSON text from a user, within the limits; `frame` bytes of it are not the user's."""
-    check_size(len(text.encode("utf-8", "surrogatepass")) - frame, what)  # before it costs time and memory to read it
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    check_size(size - frame, what)  # before it costs time and memory to read it
     try:
-        text.encode()
+        if size > len(text):
+            text.encode()
         value = _decode(text)
     except RecursionError:
         raise NotSerializable(f"the {what} are nested deeper than {MAX_DEPTH} levels") from None

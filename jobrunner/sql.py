@@ -1,6 +1,5 @@
 """The .sql files, by name: `-- name: claim` in queries.sql is `QUERIES["claim"]`."""
 
-import re
 from functools import cache
 from pathlib import Path
 
@@ -26,8 +25,10 @@ def migrations(folder: Path = _PACKAGE / "migrations") -> dict[int, str]:
 @cache
 def queries() -> dict[str, str]:
     """Every named statement of queries.sql, without its comments."""
-    blocks = re.split(r"^-- name: (\w+)\n", (_PACKAGE / "queries.sql").read_text("utf-8"), flags=re.MULTILINE)
-    if len({*blocks[1::2]}) < len(blocks[1::2]):
-        raise ValueError("two statements of queries.sql have the same name")
-    bodies = (re.sub(r"^--.*\n", "", body, flags=re.MULTILINE).strip() for body in blocks[2::2])
-    return dict(zip(blocks[1::2], bodies, strict=True))
+    named: dict[str, str] = {}
+    for block in (_PACKAGE / "queries.sql").read_text("utf-8").split("\n-- name: ")[1:]:
+        name, _, body = block.partition("\n")
+        if name in named:
+            raise ValueError(f"two statements of queries.sql have the name {name!r}")
+        named[name] = "\n".join(line for line in body.split("\n") if not line.startswith("--")).strip()
+    return named

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from jobrunner import outputs
-from jobrunner.arguments import parameters_of
+from jobrunner.arguments import Parameters, parameters_of
 from jobrunner.errors import UsageError
 from jobrunner.flow import Call
 from jobrunner.invocation import GetClient, Invocation
 from jobrunner.models import Request
-from jobrunner.options import Options, OptionWords, joined, joining
+from jobrunner.options import Options, OptionWords, Pattern, joined, joining
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,7 +27,7 @@ class Enqueuer(Generic[P, R]):
         self.function = function
         self._options = options
         self._client = client
-        self._same = options.request(name, "{}", {}) if options.are_same_for_all_calls else None
+        self._pattern = Pattern(options, name)
 
     def later(self, args: Mapping[str, Any]) -> Request:
         """What a schedule or a batch enqueues: a call with these arguments; TypeError where they do not fit."""
@@ -36,7 +36,9 @@ class Enqueuer(Generic[P, R]):
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Invocation[R]:
         """Queue a call with these arguments; TypeError where they do not fit the function."""
         request = self._request(args, kwargs)
-        return Invocation(self._client, self._client().enqueue([joined(request)])[0])
+        if joining.get() is not None:
+            request = joined(request)
+        return Invocation(self._client, self._client().enqueue([request])[0])
 
     def enqueue_many(self, calls: Iterable[Mapping[str, Any]]) -> list[Invocation[R]]:
         """Queue a call for each mapping of arguments, in one transaction: all or nothing."""
@@ -53,13 +55,16 @@ class Enqueuer(Generic[P, R]):
         """The same with these arguments alone: what comes before it is waited for, and its result left aside."""
         return Call(self._request, self._client, args, kwargs, takes=False)
 
+    @functools.cached_property
+    def _parameters(self) -> Parameters:
+        return parameters_of(self.function)
+
     def _request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request:
-        parameters = parameters_of(self.function)
+        parameters = self._parameters
+        if self._pattern.bare is not None and not (args or kwargs or parameters.needed):
+            return self._pattern.bare
         text, jobs = outputs.keep(parameters.as_json(args, kwargs))
-        if self._same is not None:
-            request = self._same if text == self._same.args else Request._make((*self._same[:2], text, *self._same[3:]))
-        else:
-            request = self._options.request(self.name, text, parameters.named(args, kwargs))
+        request = self._pattern.request(text, lambda: parameters.named(args, kwargs))
         return outputs.given(request, jobs) if jobs else request
 
 

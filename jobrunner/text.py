@@ -1,7 +1,5 @@
 """The one function through which every user's string goes on its way to a terminal or a log."""
 
-import unicodedata
-
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\0": "\\0", "\x1b": "\\e"}
 _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
@@ -16,6 +14,8 @@ def visible(text: str, *, lines: bool = False) -> str:
 def _shown(character: str) -> str:
     if character in _NAMED:
         return _NAMED[character]
+    import unicodedata  # 1 ms that plain text does not need
+
     if unicodedata.category(character) not in _UNSEEN:
         return character
     number = ord(character)

@@ -101,6 +101,9 @@ def test_positional_only_arguments_arrive_as_in_a_call(app: App) -> None:
         lambda: tasks.add.enqueue(b=1),  # type: ignore[call-arg]
         lambda: tasks.add.enqueue(1, 2, 3),  # type: ignore[call-arg]
         lambda: tasks.add.enqueue(1, c=2),  # type: ignore[call-arg]
+        lambda: tasks.add.enqueue(1, a=2),  # type: ignore[misc]
+        tasks.add.enqueue,
+        lambda: tasks.send.enqueue(1, "account"),  # type: ignore[call-arg]
         lambda: tasks.add.enqueue_many([{"a": 1}, {"b": 1}]),
     ],
 )
@@ -108,6 +111,18 @@ def test_arguments_that_do_not_fit_are_a_type_error_at_the_enqueue(app: App, cal
     with pytest.raises(TypeError):
         call()
     assert app.counts()[Status.PENDING] == 0
+
+
+def test_arguments_are_kept_by_name_in_the_order_of_the_function(app: App) -> None:
+    jobs: list[Invocation[Any]] = [
+        tasks.add.enqueue(1),
+        tasks.add.enqueue(1, 2),
+        tasks.add.enqueue(1, b=2),
+        tasks.add.enqueue(b=2, a=1),
+        tasks.send.enqueue(1, account="x"),
+    ]
+    named = ['{"a":1}', *['{"a":1,"b":2}'] * 3, '{"user":1,"account":"x"}']
+    assert [job.details.args for job in jobs] == named
 
 
 def test_what_no_worker_could_import_cannot_be_a_task(app: App) -> None:

@@ -402,6 +402,6 @@ def test_an_app_opens_nothing_before_it_is_needed(path: Path) -> None:
 @pytest.mark.parametrize(("relaxed", "synchronous"), [(False, 2), (True, 1)])
 def test_synchronous_is_full_unless_relaxed(path: Path, relaxed: bool, synchronous: int) -> None:
     make_file(path)
-    connection = connect(path, Patience(1.0), relaxed=relaxed, checkpoint_pages=1000)
+    connection = connect(path, Patience(1.0), relaxed=relaxed, checkpoint_pages=1000).connection
     assert connection.pragma("synchronous") == synchronous
     connection.close()

@@ -158,6 +158,22 @@ def test_a_client_whose_database_is_gone_is_told_instead_of_losing_jobs(path: Pa
     app.close()
 
 
+def test_a_relaxed_client_is_told_a_moment_later(path: Path) -> None:
+    app = App(path, relaxed=True)
+    app.enqueue("a:b")
+    put_away(path)
+
+    def is_told() -> bool:
+        try:
+            app.enqueue("a:b")
+        except DatabaseBroken as error:
+            return "was deleted or replaced since this process opened it" in str(error)
+        return False
+
+    until(is_told)
+    app.close()
+
+
 # At the start ----------------------------------------------------------------------------------------
 
 

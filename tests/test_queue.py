@@ -1,6 +1,7 @@
 """The queue: what goes in, in which order it comes out, and who may change what a runner holds."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from jobrunner.models import Claimed, Exit, Failure, InvocationId, Outcome, Requ
 from jobrunner.orchestrator import Ended
 from jobrunner.policy import Policy, Retry
 from jobrunner.times import now_ms
+from tests import tasks
 from tests.helpers.files import rows
 from tests.helpers.trace import starts
 from tests.helpers.waiting import until
@@ -293,6 +295,23 @@ def test_a_time_may_be_said_in_words(app: App) -> None:
     assert rows(app.path, "SELECT run_at FROM jobs") == [("2099-01-31T18:00:00.000Z",)]
     assert job.status is Status.SCHEDULED
     assert app.enqueue("a:b", at="2001-01-31").status is Status.PENDING
+
+
+def test_a_bare_time_of_day_is_the_next_one_that_comes_at_each_call(
+    app: App, monkeypatch: pytest.MonkeyPatch, path: Path
+) -> None:
+    def moment(zone: str) -> object:
+        """In another zone a time of day comes at another moment, as it does on another day."""
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        return rows(path, "SELECT run_at FROM jr_invocation WHERE id = ?", delayed.enqueue().id)[0][0]
+
+    delayed = tasks.nothing.options(at="18:00")
+    try:
+        assert len({moment(zone) for zone in ("UTC", "UTC-1", "UTC-2")}) == 3
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_delayed_job_is_done_when_its_time_comes(app: App, drain: Callable[..., object], runner: Any) -> None:

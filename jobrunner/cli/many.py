@@ -19,22 +19,28 @@ _FILLED = ("label", "key", "concurrency_key")
 def from_jsonl(file: str, defaults: Mapping[str, Json], here: str) -> Iterator[Request]:
     """A request for each line; `defaults` are the fields that hold where a line says nothing else."""
     known = Lines(defaults, here)
+    number = 0
     with _opened(file) as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                with _in_line(number):
+        try:
+            for number, line in enumerate(lines, 1):  # noqa: B007 - for the error
+                if line.strip():
                     yield known.request(read(line))
+        except UsageError as error:
+            raise _in_line(number, error) from error
 
 
 def from_items(call: Call, said: Mapping[str, Json], end: bytes) -> Iterator[Request]:
     """A request for each line of the standard input (each item up to `end`), `{}` being the item."""
     differ = any(HOLE in str(said.get(name)) for name in _FILLED)
     same = None if differ else fields.options(said)
-    for number, item in enumerate(_items(sys.stdin.buffer, end), 1):
-        if item:
-            with _in_line(number):
+    number = 0
+    try:
+        for number, item in enumerate(_items(sys.stdin.buffer, end), 1):  # noqa: B007 - for the error
+            if item:
                 word = os.fsdecode(item)
                 yield call.fill(word).request(same or fields.options(_filled(said, word)))
+    except UsageError as error:
+        raise _in_line(number, error) from error
 
 
 def _filled(said: Mapping[str, Json], item: str) -> dict[str, Json]:
@@ -63,9 +69,5 @@ def _opened(file: str) -> Iterator[BinaryIO]:
         yield stream
 
 
-@contextmanager
-def _in_line(number: int) -> Iterator[None]:
-    try:
-        yield
-    except UsageError as error:
-        raise UsageError(f"line {number}: {error}; nothing was queued") from error
+def _in_line(number: int, error: UsageError) -> UsageError:
+    return UsageError(f"line {number}: {error}; nothing was queued")

@@ -21,7 +21,7 @@ PYTHON = [sys.executable, "-P"]
 def run_words(mode: str, *words: str, jobs: int = SLOTS) -> list[str]:
     """The command line of a runner."""
     options = ["--mode", mode, "--jobs", str(jobs), "--app-dir", str(TOP), "--import", "bench.tasks"]
-    return [*PYTHON, "-m", "jobrunner", "run", *options, *words]
+    return [*PYTHON, "-m", "jobrunner", "run", "--quiet", *options, *words]  # as those of the peers
 
 
 def drain(

@@ -167,8 +167,8 @@ class TemplateRunner(TemplateKeeper):
                 self._take_outcome(worker, running, outcome, cpu_ms)
             case messages.Asks(verb, facts):
                 self._recorder.asked(running, reply, verb, facts)
-            case messages.Waits(ids, timeout):
-                self._waiting_for_results(running, ids, reply, timeout)
+            case messages.Waits(ids, timeout, for_result):
+                self._waiting_for_results(running, ids, reply, timeout, for_result=for_result)
             case messages.Progressed(fraction, text):
                 self._recorder.progress(running, fraction, text)
             case messages.Began():

@@ -126,6 +126,7 @@ class BaseRunner(Placing):
         self._rescue_the_dead()
         self._tidy_up()
         self._drain_outboxes()
+        self._get_ready()
         self._collect_messages()
         self._heed_signals()
         self._renew()

@@ -98,8 +98,12 @@ class TemplateRunner(TemplateKeeper):
         self._deaths = 0  # it works: where a job kills it, the job's own crash budget ends that
         worker = self._workers[key]
         worker.pid = pid
+        self._begun(worker)
+
+    def _begun(self, worker: WorkerProcess) -> None:
+        """It is there, and has what it is to do."""
         for running in worker.runnings:
-            journal.started(running.claimed, pid)
+            journal.started(running.claimed, worker.pid)
             if running.claimed.kind != "function":  # a function says itself when its module is imported
                 running.start_clock()
 
@@ -126,6 +130,8 @@ class TemplateRunner(TemplateKeeper):
         for stream in list(worker.streams):
             self._take_output(worker, stream, 0)
         self._forget(worker)
+        if not worker.runnings:
+            self._rest()  # a spare that is not wanted, or cannot live here
         unstarted = worker.unstarted
         started = [one for one in worker.runnings if one not in unstarted]
         for running in started:

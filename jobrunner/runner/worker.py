@@ -1,6 +1,7 @@
 """The life of a worker process: forked from the template, it does one invocation and ends."""
 
 import contextlib
+import mmap
 import os
 import signal
 import socket
@@ -58,6 +59,8 @@ class Born(NamedTuple):
     first: list[Any]
     pass_env: list[str]
     """Patterns of variables that commands see, too."""
+    spare: mmap.mmap | None = None
+    """Of one that was forked ahead: the byte that tells the template when it has work."""
 
 
 def run_worker(born: Born) -> NoReturn:
@@ -89,7 +92,11 @@ def _settle(stdout: int, stderr: int, template: int) -> None:
 
 
 def _work(channel: Channel, born: Born) -> int:
-    verb, *facts = born.first or channel.receive()
+    first = born.first
+    if born.spare is not None:
+        first = channel.receive()
+        born.spare[0] = 1
+    verb, *facts = first or channel.receive()
     if verb == "pool":
         thread_runner_process_main(channel, *facts)
         return 0

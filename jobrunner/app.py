@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-import threading
+from _thread import allocate_lock  # see channel
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from datetime import datetime
@@ -68,7 +68,7 @@ class App:
         self._named = path
         self._relaxed = relaxed
         self._opened: tuple[int, Client, Callable[[], None]] | None = None
-        self._opening = threading.Lock()
+        self._opening = allocate_lock()
         self._inline: InlineClient | None = None
 
     def __repr__(self) -> str:

@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import struct
-import threading
+from _thread import allocate_lock  # not threading, which costs each fork half a millisecond
 from collections.abc import Iterator, Sequence
 
 from jobrunner.errors import ChannelBroken, ChannelClosed, UsageError
@@ -21,6 +21,8 @@ MAX_MESSAGE = 64 << 20
 is written as an escape."""
 _LENGTH = struct.Struct("!I")
 _MANY = 1 << 18
+_FEW = 1 << 14
+"""Bytes to read at once where little is coming: each reading makes a buffer for all that it may get."""
 _ROOM_FOR_DESCRIPTORS = socket.CMSG_SPACE(32 * 4)
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -36,12 +38,13 @@ def pair() -> tuple[socket.socket, socket.socket]:
 class Channel:
     """One end: it starts with a connected socket and ends with `close`."""
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: socket.SocketType) -> None:
         self._socket = end
         self._incoming = bytearray()
+        self._room = _FEW
         self._outgoing = bytearray()
         self._descriptors: list[int] = []
-        self._sending = threading.Lock()
+        self._sending = allocate_lock()
 
     def fileno(self) -> int:
         """The descriptor, for a selector; -1 after the end."""
@@ -76,7 +79,8 @@ class Channel:
     def send_with(self, descriptors: Sequence[int], *message: Json) -> None:
         """Send one short message and open descriptors with it; they come out of `take_descriptors` in order."""
         frame = _frame(message)
-        sent = socket.send_fds(self._socket, [frame], descriptors)
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
+        sent = self._socket.sendmsg([frame], [rights])
         if sent < len(frame):  # a signal came while it waited for room
             self._socket.sendall(frame[sent:])
 
@@ -125,7 +129,7 @@ class Channel:
     def _fill(self, flags: int) -> bool:
         try:
             # Not socket.recv_fds: it ignores its flags.
-            data, ancillary, _, _ = self._socket.recvmsg(_MANY, _ROOM_FOR_DESCRIPTORS, flags | _CLOSE_ON_EXEC)
+            data, ancillary, _, _ = self._socket.recvmsg(self._room, _ROOM_FOR_DESCRIPTORS, flags | _CLOSE_ON_EXEC)
         except BlockingIOError:
             raise
         except OSError:
@@ -133,6 +137,7 @@ class Channel:
         for level, kind, packed in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 self._descriptors += array.array("i", packed[: len(packed) - len(packed) % 4])
+        self._room = _MANY if len(data) == self._room else _FEW
         self._incoming += data
         return bool(data)
 

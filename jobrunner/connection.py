@@ -138,25 +138,39 @@ TOLD = (apsw.Error, UnicodeError, OverflowError)
 """What `told` has sentences for."""
 
 
-@contextmanager
-def told(path: Path) -> Iterator[None]:
-    """Say SQLite's errors in sentences."""
-    try:
-        yield
-    except apsw.Error as error:
-        known = _known(path, error)
-        if known is None:
-            raise
-        raise known from error
-    except UnicodeEncodeError as error:
-        raise NotSerializable("a text contains a lone surrogate, which cannot be kept") from error
-    except UnicodeDecodeError as error:
-        raise DatabaseBroken(f"{path}: a text in it is not UTF-8, and cannot be read: {error}") from error
-    except OverflowError as error:
-        raise UsageError("a number is larger than 64 bits, and cannot be kept") from error
+def told(path: Path) -> "_Telling":
+    """Say SQLite's errors in sentences, for a `with` block."""
+    return _Telling(path)
 
 
-def _known(path: Path, error: apsw.Error) -> JobRunnerError | None:
+class _Telling:
+    # Not a generator: it stands around many a statement, and would cost what a small one does.
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None and (known := _known(self._path, error)) is not None:
+            raise known from error
+
+
+def _known(path: Path, error: BaseException) -> JobRunnerError | None:
+    if isinstance(error, apsw.Error):
+        return _of_sqlite(path, error)
+    if isinstance(error, UnicodeEncodeError):
+        return NotSerializable("a text contains a lone surrogate, which cannot be kept")
+    if isinstance(error, UnicodeDecodeError):
+        return DatabaseBroken(f"{path}: a text in it is not UTF-8, and cannot be read: {error}")
+    return (
+        UsageError("a number is larger than 64 bits, and cannot be kept") if isinstance(error, OverflowError) else None
+    )
+
+
+def _of_sqlite(path: Path, error: apsw.Error) -> JobRunnerError | None:
     match error:
         case apsw.BusyError():
             return DatabaseBusy(f"{path}: another process holds the write lock")

@@ -2,7 +2,7 @@
 
 import contextvars
 import os
-import threading
+from _thread import allocate_lock  # see channel
 from typing import Protocol
 
 from jobrunner.cache import Cache, SharedCache
@@ -32,7 +32,7 @@ class ProcessLink:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._asking = threading.Lock()
+        self._asking = allocate_lock()
         self._owed = 0
 
     def send(self, *message: Json) -> None:

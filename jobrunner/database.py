@@ -61,7 +61,7 @@ class Database(Closing):
         with self._lock:
             try:
                 return self._mine().execute(sql.queries()[name], bindings).fetchall()
-            except TOLD:  # a block of its own would cost what a small statement does
+            except TOLD:
                 with told(self.path):
                     raise
 

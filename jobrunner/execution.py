@@ -2,12 +2,11 @@
 
 import functools
 import importlib
-import inspect
 import json
 import sys
-import threading
 import traceback
 from collections.abc import Callable
+from types import CoroutineType
 from typing import Any, NamedTuple
 
 from jobrunner import aliases, payload
@@ -89,7 +88,7 @@ def call(function: Callable[..., Any], args: Json) -> Any:
     returned = function(*positional, **named)
     if returned is None:
         return None
-    if inspect.iscoroutine(returned):
+    if isinstance(returned, CoroutineType):
         import asyncio  # only where it is needed: forks of a lean template are cheap
 
         return asyncio.run(returned)
@@ -147,4 +146,5 @@ def load_args(text: str) -> Json:
 
 def is_quiet() -> bool:
     """Whether this process has one thread only: one that an import started would be missing in a fork."""
-    return threading.active_count() == 1
+    threading = sys.modules.get("threading")
+    return threading is None or threading.active_count() == 1

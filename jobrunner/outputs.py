@@ -5,8 +5,8 @@ in all others an object of this form is data. Beside them, a key of a user's tha
 """
 
 import json
+import os
 import re
-import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -131,7 +131,7 @@ def shown(text: str) -> str:
 
 def read(text: str, what: str) -> Json:
     """JSON text from a user, in which `@7.output` stands for the result of job 7."""
-    hole = secrets.token_hex(8)  # which nobody's key can be
+    hole = os.urandom(8).hex()  # which nobody's key can be
 
     def take(match: re.Match[str]) -> str:
         return match[0] if match[1] is None else f'{{"{hole}":{int(match[1])}}}'

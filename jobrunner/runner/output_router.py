@@ -7,10 +7,12 @@ they found then. Outside of such a thread it is an ordinary line-buffered stream
 import io
 import os
 import sys
-import threading
+from _thread import allocate_lock  # see channel
 from typing import Any, Protocol, cast
 
 from jobrunner.context import find_current
+
+_in_use: list["OutputRouter"] = []
 
 
 class Routed(Protocol):
@@ -27,11 +29,11 @@ class OutputRouter(io.TextIOBase):
         self._name = name
         self._descriptor = descriptor
         self._opened: io.TextIOWrapper | None = None
-        self._opening = threading.Lock()
+        self._opening = allocate_lock()
         self._before: list[io.TextIOWrapper] = []
 
     def rebind(self) -> None:
-        """The descriptor is another file by now: begin with an empty buffer, when something is written."""
+        """The descriptor is another file soon: begin with an empty buffer, when something is written."""
         self._opened = None
 
     @property
@@ -47,6 +49,7 @@ class OutputRouter(io.TextIOBase):
                 self._descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
             )
             self._before.append(self._opened)  # never to be collected: a module may hold its buffer
+            _in_use.append(self)
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -141,7 +144,6 @@ def install() -> None:
 
 
 def rebind() -> None:
-    """After a fork, once the descriptors are the worker's own."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, OutputRouter):
-            stream.rebind()
+    """Before a fork of which the descriptors will be others."""
+    while _in_use:
+        _in_use.pop().rebind()

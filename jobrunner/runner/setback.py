@@ -1,9 +1,7 @@
 """What keeps a runner from writing: a full disk, or one that fails. Told once, and tried again with growing pauses."""
 
-import contextlib
 import logging
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from jobrunner.database_file import free_bytes
@@ -24,6 +22,7 @@ class Setback:
         self._since: float | None = None
         self._pause = _FIRST_PAUSE
         self._again_at = 0.0
+        self._survival = _Survival(self)
 
     @property
     def is_on(self) -> bool:
@@ -40,17 +39,12 @@ class Setback:
         """When to try again, on the monotonic clock; None where it may be tried now, if there is something to write."""
         return self._again_at if self.is_resting else None
 
-    @contextlib.contextmanager
-    def survived(self) -> Iterator[None]:
+    def survived(self) -> "_Survival":
         """A block that may fail because of the disk, or of who keeps the write lock, and is done again then."""
-        try:
-            yield
-        except NotBegun as error:
-            log.warning("%s; trying again", error)
-        except NotWritten as error:
-            self._meet(error)
+        return self._survival
 
-    def _meet(self, error: NotWritten) -> None:
+    def meet(self, error: NotWritten) -> None:
+        """Something could not be written."""
         if self._since is None:
             self._since = time.monotonic()
             log.error(
@@ -67,3 +61,23 @@ class Setback:
             lasted = words(round(1000 * (time.monotonic() - self._since)))
             log.warning("%s can be written again, after %s", self._path, lasted)
             self._since, self._pause = None, _FIRST_PAUSE
+
+
+class _Survival:
+    # Not a generator: there are many such blocks in a turn, and nearly all do nothing.
+    __slots__ = ("_setback",)
+
+    def __init__(self, setback: Setback) -> None:
+        self._setback = setback
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if isinstance(error, NotBegun):
+            log.warning("%s; trying again", error)
+        elif isinstance(error, NotWritten):
+            self._setback.meet(error)
+        else:
+            return False
+        return True

@@ -27,7 +27,6 @@ from jobrunner.runner.stop_signals import wakeup_pipe
 from jobrunner.runner.worker import (
     WORKER_SIGNALS,
     WORKER_VARIABLE,
-    Born,
     run_worker,
     template_name,
     trial_name,
@@ -57,9 +56,12 @@ class Template:
         self._channel = Channel(socket.socket(fileno=orders.channel))
         self._name = kernel.OwnEnvironment(WORKER_VARIABLE)
         self._own_name = template_name(orders.number)
+        self._pid = os.getpid()
         self._workers: dict[int, int] = {}  # pid: key
         self._spares: dict[int, mmap.mmap] = {}  # key of one that was forked ahead: a byte that is 1 when it has work
         self._wakeup_read, self._wakeup_write = wakeup_pipe()
+        self._mine = (orders.channel, self._wakeup_read, self._wakeup_write)
+        self._stdin = os.open(os.devnull, os.O_RDONLY)
 
     def main(self) -> None:
         """Import, say so, and obey until the runner is gone."""
@@ -93,16 +95,17 @@ class Template:
         signal.set_wakeup_fd(self._wakeup_write, warn_on_full_buffer=False)
 
     def _turn(self) -> None:
-        with contextlib.suppress(InterruptedError):
-            # It never waits for the runner to read, who may be waiting for it.
-            writers = [self._channel.fileno()] if self._channel.has_more_to_send else []
-            select.select([self._channel.fileno(), self._wakeup_read], writers, [])
-        self._channel.flush()
-        with contextlib.suppress(BlockingIOError):
+        # It never waits for the runner to read, who may be waiting for it.
+        writers = [self._channel.fileno()] if self._channel.has_more_to_send else []
+        readable, writable, _ = select.select([self._channel.fileno(), self._wakeup_read], writers, [])
+        if writable:
+            self._channel.flush()
+        if self._wakeup_read in readable:
             os.read(self._wakeup_read, 4096)
-        self._reap()
-        for verb, *facts in self._channel.read():
-            _VERBS[verb](self, *facts)
+            self._reap()
+        if self._channel.fileno() in readable:
+            for verb, *facts in self._channel.read():
+                _VERBS[verb](self, *facts)
 
     def _import(self, module: str) -> None:
         error = trial.error_of(module)
@@ -113,12 +116,14 @@ class Template:
         """As `_preload`, but before there are workers that could import it first: a child does."""
         if module in sys.modules:
             return
-        self._name.rewrite(trial_name(self._orders.number))
+        name = trial_name(self._orders.number)
+        self._name.rewrite(name)
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
-            trial.become_trial(module, os.getppid(), self._channel.send)
+            os.environ[WORKER_VARIABLE] = name
+            trial.become_trial(module, self._pid, self._channel.send)
         self._name.rewrite(self._own_name)
         _, status = os.waitpid(pid, 0)
         self._clear_away(pid)
@@ -151,16 +156,18 @@ class Template:
         gc.freeze()
 
     def _spawn(self, key: int, *first: Any) -> None:
-        channel, stdout, stderr = descriptors = self._channel.take_descriptors(3)
+        channel, *streams = descriptors = self._channel.take_descriptors(3)
         sys.stdout.flush()
         sys.stderr.flush()
-        # Whatever a worker does first costs it a fault a page; done here, where the pages are ours, next to nothing.
-        self._name.rewrite(worker_name(key))
+        output_router.rebind()
+        name = worker_name(key)
+        # Whatever a worker does first costs it a copy of a page or two; done here, where the pages are ours, much less.
+        self._name.rewrite(name)
         spare = mmap.mmap(-1, 1) if first == ("spare",) else None
         try:
             pid = os.fork()
             if pid == 0:
-                self._become_worker(channel, stdout, stderr, list(first), spare)
+                self._become_worker(name, channel, (self._stdin, streams[0], streams[1]), list(first), spare)
             self._workers[pid] = key
             if spare is not None:
                 self._spares[key] = spare
@@ -173,14 +180,12 @@ class Template:
             os.close(descriptor)
 
     def _become_worker(
-        self, channel: int, stdout: int, stderr: int, first: list[Any], spare: mmap.mmap | None
+        self, name: str, channel: int, streams: tuple[int, int, int], first: list[Any], spare: mmap.mmap | None
     ) -> NoReturn:
-        template = os.getppid()
         signal.set_wakeup_fd(-1)
-        self._channel.close()
-        os.close(self._wakeup_read)
-        os.close(self._wakeup_write)
-        run_worker(Born(channel, stdout, stderr, template, first, self._orders.pass_env, spare))
+        for descriptor in self._mine:
+            os.close(descriptor)
+        run_worker(name, channel, streams, self._pid, first, self._orders.pass_env, spare)
 
     def _signal(self, key: int, number: int) -> None:
         # Only processes that we have not reaped yet: their pids cannot have been given to others.
@@ -215,12 +220,13 @@ class Template:
 
     def _sweep(self) -> None:
         """Kill what daemonised out of the process group of a job that is over; its own children come to us next."""
+        strangers = [pid for pid in kernel.children() if pid not in self._workers]
+        if not strangers:
+            return
         # The template's own name has, too, what a task module started while it was imported.
         alive = {self._own_name, *map(worker_name, self._workers.values())}
         some_work = any(key not in self._spares or self._spares[key][0] for key in self._workers.values())
-        for pid in kernel.children():
-            if pid in self._workers:
-                continue
+        for pid in strangers:
             name = kernel.environment(pid).get(WORKER_VARIABLE)
             # One that has emptied its environment may belong to any job that still runs.
             if (name is None and not some_work) or (name is not None and name not in alive):

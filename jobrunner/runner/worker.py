@@ -1,6 +1,7 @@
 """The life of a worker process: forked from the template, it does one invocation and ends."""
 
 import contextlib
+import importlib
 import mmap
 import os
 import signal
@@ -9,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from jobrunner import environment, execution, kernel
 from jobrunner.channel import Channel
@@ -17,8 +18,7 @@ from jobrunner.context import Current, ProcessLink, enter_process
 from jobrunner.errors import ChannelClosed, TaskUnknown
 from jobrunner.models import UNDELIVERED, Claimed, Failure, Outcome
 from jobrunner.policy import Policy
-from jobrunner.runner import output_router, sources
-from jobrunner.runner.thread_runner import thread_runner_process_main
+from jobrunner.runner import sources
 
 WORKER_VARIABLE = "JOBRUNNER_WORKER"
 """In the environment of a worker and all that it starts: which worker."""
@@ -32,6 +32,11 @@ WORKER_SIGNALS: dict[signal.Signals, Callable[[int, FrameType | None], object] |
     signal.SIGHUP: signal.SIG_DFL,
 }
 """What a job finds set, whatever a module that the template imported has set; blocked in the template."""
+# What the module `signal` adds to these, its enums, costs a fork copies of seventy pages.
+_signal = importlib.import_module("_signal")
+_CHILD_ENDED, _DEFAULT, _UNBLOCK = int(signal.SIGCHLD), int(signal.SIG_DFL), int(signal.SIG_UNBLOCK)
+_UNBLOCKED = tuple(map(int, WORKER_SIGNALS))
+_KILL = int(signal.SIGKILL)
 
 
 def worker_name(key: int) -> str:
@@ -49,26 +54,27 @@ def trial_name(number: int) -> str:
     return f"trial{number:011d}"
 
 
-class Born(NamedTuple):
-    """What a worker has from its template: three descriptors, its pid, and its first message if that came along."""
+def run_worker(
+    name: str,
+    channel: int,
+    streams: tuple[int, int, int],
+    template: int,
+    first: list[Any],
+    pass_env: list[str],
+    spare: mmap.mmap | None,
+) -> NoReturn:
+    """Never returns: a worker must not fall back into the template's loop.
 
-    channel: int
-    stdout: int
-    stderr: int
-    template: int
-    first: list[Any]
-    pass_env: list[str]
-    """Patterns of variables that commands see, too."""
-    spare: mmap.mmap | None = None
-    """Of one that was forked ahead: the byte that tells the template when it has work."""
-
-
-def run_worker(born: Born) -> NoReturn:
-    """Never returns: a worker must not fall back into the template's loop."""
+    `channel` and `streams` are descriptors, these in the order of their numbers to come; `template` is a pid, `first`
+    the first message if that came along, and `pass_env` has patterns of variables that commands see, too. `spare` is of
+    one that was forked ahead: a byte that tells the template when it has work.
+    """
     code = UNDELIVERED
     try:
-        _settle(born.stdout, born.stderr, born.template)
-        code = _work(Channel(socket.socket(fileno=born.channel)), born)
+        _settle(streams, template)
+        os.environ[WORKER_VARIABLE] = name
+        # SocketType is what the class `socket` is made of, and has all that a channel needs.
+        code = _work(Channel(socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, channel)), first, pass_env, spare)
     except ChannelClosed:
         pass  # nobody is left to be told
     except BaseException:  # a fault of ours, or of a job that broke the interpreter: into the job's own output
@@ -77,34 +83,32 @@ def run_worker(born: Born) -> NoReturn:
         os._exit(code)
 
 
-def _settle(stdout: int, stderr: int, template: int) -> None:
+def _settle(streams: tuple[int, int, int], template: int) -> None:
     os.setsid()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, WORKER_SIGNALS)
-    if not kernel.die_with_parent(signal.SIGKILL, template):
+    _signal.signal(_CHILD_ENDED, _DEFAULT)
+    _signal.pthread_sigmask(_UNBLOCK, _UNBLOCKED)
+    if not kernel.die_with_parent(_KILL, template):
         os._exit(UNDELIVERED)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (stdout, 1), (stderr, 2)):
+    for target, source in enumerate(streams):
         os.dup2(source, target)
-        if source > 2:
-            os.close(source)
-    output_router.rebind()
+        os.close(source)
 
 
-def _work(channel: Channel, born: Born) -> int:
-    first = born.first
-    if born.spare is not None:
+def _work(channel: Channel, first: list[Any], pass_env: list[str], spare: mmap.mmap | None) -> int:
+    if spare is not None:
         first = channel.receive()
-        born.spare[0] = 1
+        spare[0] = 1
     verb, *facts = first or channel.receive()
     if verb == "pool":
+        from jobrunner.runner.thread_runner import thread_runner_process_main  # brings threading, see channel
+
         thread_runner_process_main(channel, *facts)
         return 0
     claimed = Claimed(*facts)
     policy = Policy.from_json(claimed.policy)
     if claimed.kind == "function":
         return run_invocation(claimed, policy, channel)
-    return _become_program(claimed, policy, channel, born.pass_env)
+    return _become_program(claimed, policy, channel, pass_env)
 
 
 def run_invocation(claimed: Claimed, policy: Policy, channel: Channel) -> int:

@@ -26,15 +26,18 @@ class WorkerProcess(ABC):
     def __init__(self, key: int) -> None:
         self.key = key
         self.pid = 0
-        with contextlib.ExitStack() as opened:
+        pipes: list[int] = []
+        try:
+            pipes += _pipe()
+            pipes += _pipe()
             ours, theirs = channel.pair()
-            opened.callback(ours.close)
-            opened.callback(theirs.close)
-            pipes = [_pipe(opened), _pipe(opened)]
-            opened.pop_all()
+        except OSError:
+            for end in pipes:
+                os.close(end)
+            raise
         self.channel = Channel(ours)
-        self.streams = {pipes[0][0]: "stdout", pipes[1][0]: "stderr"}
-        self._theirs = (theirs.detach(), pipes[0][1], pipes[1][1])
+        self.streams = {pipes[0]: "stdout", pipes[2]: "stderr"}
+        self._theirs = (theirs.detach(), pipes[1], pipes[3])
 
     @property
     @abstractmethod
@@ -178,9 +181,7 @@ class PoolWorker(WorkerProcess):
         raise BadMessage("a message that is nobody's")
 
 
-def _pipe(opened: contextlib.ExitStack) -> tuple[int, int]:
+def _pipe() -> tuple[int, int]:
     reader, writer = os.pipe()
-    opened.callback(os.close, reader)
-    opened.callback(os.close, writer)
     os.set_blocking(reader, False)
     return reader, writer

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-SECONDS = 60.0
+SECONDS = 150.0
 _BETWEEN_LOOKS = 0.01
 
 

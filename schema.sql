@@ -168,8 +168,10 @@ CREATE INDEX jr_pending    ON jr_invocation(queue, waiters DESC, priority DESC, 
 CREATE INDEX jr_choosy     ON jr_invocation(limit_key, queue, waiters DESC, priority DESC, id)
     WHERE status = 'pending' AND limit_key IS NOT NULL;
 CREATE INDEX jr_scheduled  ON jr_invocation(hold, run_at)             WHERE status = 'scheduled';
-CREATE INDEX jr_blocked    ON jr_invocation(limit_key, hold, queue, waiters DESC, priority DESC, id)
-    WHERE status = 'blocked';
+-- By their terms, too: those of one key that say the same are let in together.
+CREATE INDEX jr_blocked    ON jr_invocation(limit_key, hold,
+    coalesce(limit_size, 0) || ' ' || coalesce(limit_rate, 0) || ' ' || coalesce(limit_period, 0),
+    queue, waiters DESC, priority DESC, id) WHERE status = 'blocked';
 CREATE INDEX jr_limited    ON jr_invocation(limit_key)
     WHERE limit_key IS NOT NULL AND (status = 'running' OR status = 'paused' OR status = 'resumed');
 CREATE INDEX jr_live       ON jr_invocation(runner, id)
@@ -425,7 +427,7 @@ CREATE TABLE jr_history (
 
 CREATE INDEX jr_history_invocation ON jr_history(invocation, id);
 
-CREATE TRIGGER jr_status_change BEFORE UPDATE OF status ON jr_invocation
+CREATE TRIGGER jr_status_change AFTER UPDATE OF status ON jr_invocation
 WHEN old.status <> new.status
  AND NOT (old.status = 'pending' AND new.status = 'running')
  AND NOT (old.status = 'running' AND new.status = 'success')
@@ -548,10 +550,27 @@ BEGIN
            cancel_at = NULL, finished_at = NULL, expires_at = NULL, run_at = NULL, hold = 0,
            changed_at = CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)
      WHERE id = old.id AND new.status = 'pending';
-    -- It waits for those again that it was to begin after, and that are not finished now.
+    -- It waits for those again that it was to begin after, and that are not finished now; but not for one that waits for it,
+    -- directly, through others, or for a place of a limit: both would wait for ever.
     UPDATE jr_dependency SET settled = 0
      WHERE new.status = 'pending' AND invocation = old.id
-       AND on_id IN (SELECT id FROM jr_invocation WHERE finished_at IS NULL);
+       AND on_id IN (SELECT id FROM jr_invocation WHERE finished_at IS NULL)
+       AND old.id NOT IN (
+           WITH RECURSIVE needed(id) AS (
+               SELECT on_id
+               UNION SELECT edge.awaited FROM needed JOIN jr_edge AS edge ON edge.waiter = needed.id
+               UNION SELECT edge.on_id FROM needed JOIN jr_dependency AS edge ON edge.invocation = needed.id AND edge.settled = 0
+               UNION SELECT holder.id FROM needed JOIN jr_invocation AS needy ON needy.id = needed.id
+                       JOIN jr_invocation AS holder ON holder.limit_key = needy.limit_key
+                      WHERE needy.limit_key IS NOT NULL AND needy.limit_size IS NOT NULL AND needy.limit_drop = 0
+                        AND (needy.status = 'pending' OR needy.status = 'blocked' OR needy.status = 'scheduled')
+                        AND holder.limit_key IS NOT NULL
+                        AND (holder.status = 'running' OR holder.status = 'paused' OR holder.status = 'resumed')
+                        AND needy.limit_size <= (
+                            SELECT count(*) FROM jr_invocation AS other
+                             WHERE other.limit_key = needy.limit_key AND other.limit_key IS NOT NULL
+                               AND (other.status = 'running' OR other.status = 'paused' OR other.status = 'resumed')))
+           SELECT id FROM needed);
     UPDATE jr_invocation SET dependents = 1
      WHERE new.status = 'pending' AND id IN (SELECT on_id FROM jr_dependency WHERE invocation = old.id AND settled = 0);
     UPDATE jr_invocation

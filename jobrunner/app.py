@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
-from jobrunner import aliases, declarations, outputs
+from jobrunner import aliases, declarations, early_signals, outputs
 from jobrunner.arrangements import Overlap
 from jobrunner.channel_client import ChannelClient
 from jobrunner.client import Client
@@ -240,13 +240,14 @@ class App:
 
         HUP has the code of tasks loaded anew. Gives how many jobs have failed.
         """
-        from jobrunner.runner.registry import load_runner
+        with early_signals.kept():
+            from jobrunner.runner.registry import load_runner
 
-        self.close()  # a runner's processes are started with no database open
-        kind = load_runner(runner)
-        return kind(
-            kind.parse_args({"database": find_database(self._named), "relaxed": self._relaxed, **settings})
-        ).run()
+            self.close()  # a runner's processes are started with no database open
+            kind = load_runner(runner)
+            return kind(
+                kind.parse_args({"database": find_database(self._named), "relaxed": self._relaxed, **settings})
+            ).run()
 
     @contextlib.contextmanager
     def inline(self) -> Iterator[None]:

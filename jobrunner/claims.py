@@ -64,6 +64,7 @@ def _take(database: Database, runner: RunnerId, names: Sequence[str], limit: int
     dropped = parked = 0
     let_in = is_rated = False
     over: list[int] = []
+    looked_at: list[tuple[str | None, limits.Terms]] = []
     while names and len(claimed) < limit and parked < BLOCKED_AT_ONCE:
         now = now_ms()
         rows = database.query(
@@ -74,19 +75,22 @@ def _take(database: Database, runner: RunnerId, names: Sequence[str], limit: int
             least_waiters=int(awaited_only),
             now=now,
         )
-        rated = [(one, status) for one, *_, status, rate in rows if rate is not None]
+        rated = [(one, status) for one, *_, status, rate, _, _ in rows if rate is not None]
         if rated:
             is_rated = True
             let_in |= limits.began(database, [one for one, status in rated if status == Status.RUNNING], now)
             over += [one for one, status in rated if status == Status.BLOCKED]
-        claimed += [Claimed(*row) for *row, status, _ in rows if status == Status.RUNNING]
-        dropped += sum(row[-2] == Status.CANCELLED for row in rows)
-        now_parked = sum(row[-2] != Status.RUNNING for row in rows)
+        claimed += [Claimed(*row) for *row, status, _, _, _ in rows if status == Status.RUNNING]
+        dropped += sum(row[-4] == Status.CANCELLED for row in rows)
+        now_parked = sum(row[-4] != Status.RUNNING for row in rows)
         if now_parked == 0:
             break  # nobody was moved out of the way of others
         parked += now_parked
+        looked_at += [(row[-5], row[-3:]) for row in rows]
     if over:
         limits.blocked(database, over)
+    if parked:
+        let_in |= limits.let_in(database, limits.mixed(looked_at))
     return Taken(claimed, dropped, more=parked >= BLOCKED_AT_ONCE or let_in, rated=is_rated)
 
 

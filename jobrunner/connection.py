@@ -32,6 +32,9 @@ OLDEST_SQLITE = (3, 51, 3)
 """Older libraries can lose commits when a WAL is reset."""
 _LONGEST_SLEEP = 0.001
 _PAGES_AT_ONCE = 1000
+_STATEMENTS = 512
+"""How many uses back a statement is still prepared: apsw's most. Each row of `executemany` is a use, so that with its
+default of 100 a turn that records more would have every statement of the next one prepared anew."""
 _READ_ONLY = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOFOLLOW
 _DAMAGES = (apsw.SQLITE_IOERR_SHORT_READ, apsw.SQLITE_IOERR_CORRUPTFS, apsw.SQLITE_IOERR_DATA)
 """I/O errors that no second try mends."""
@@ -85,7 +88,11 @@ def connect(path: Path, patience: Patience, *, relaxed: bool, checkpoint_pages: 
             f"SQLite {apsw.sqlite_lib_version()} is too old (it can lose commits): pip install -U apsw"
         )
     refuse_other_library(path)
-    connection = apsw.Connection(_itself(path), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW)
+    connection = apsw.Connection(
+        _itself(path),
+        flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW,
+        statementcachesize=_STATEMENTS,
+    )
     connection.set_busy_handler(patience)
     # With it a prepared statement is not prepared again at each execution.
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)

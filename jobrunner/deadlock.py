@@ -24,12 +24,21 @@ class Need(NamedTuple):
 
 def check(database: Database, waiter: int, awaited: Sequence[int]) -> None:
     """WaitCycle where the waiter would wait for itself, directly, through others, or for a place that it keeps."""
-    if not database.query("depends_on_itself", id=waiter, awaited=json.dumps(list(awaited)))[0][0]:
+    if not _reaches(database, awaited, waiter):
         return
     needs = _needs(database, waiter, awaited)
     stuck = _stuck(needs)
     if waiter in stuck:
         raise WaitCycle(*_way(needs, stuck, waiter))
+
+
+def depends(database: Database, one: int, on: int) -> bool:
+    """Whether the first can never end before the second has, which has not begun."""
+    return _reaches(database, [one], on) and on in _stuck(_needs(database, on, [one]))
+
+
+def _reaches(database: Database, awaited: Sequence[int], waiter: int) -> bool:
+    return bool(database.query("depends_on_itself", id=waiter, awaited=json.dumps(list(awaited)))[0][0])
 
 
 def _needs(database: Database, waiter: int, awaited: Sequence[int]) -> dict[int, Need]:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from jobrunner import deadlock
 from jobrunner.database import Database, Row
 from jobrunner.errors import InvocationNotFound
 from jobrunner.models import After
@@ -57,13 +58,23 @@ def settle(database: Database) -> Settled:
     return Settled(released, cancelled, more=False)
 
 
+def unfinished(database: Database, ids: Sequence[int]) -> list[tuple[int, int]]:
+    """Of each of these jobs those that it was to begin after, and that are not finished now: that one, and the job."""
+    return database.query("unfinished_dependencies", ids=json.dumps(list(ids)))
+
+
 def wait_again(database: Database, ids: Sequence[int]) -> None:
-    """Inside the transaction that had them retried: those whose dependencies are not finished now wait anew."""
+    """Inside the transaction that had them retried: those whose dependencies are not finished now wait anew.
+
+    But not for one that waits for them, itself or through others: it has ended before, as it had to, and cannot end
+    once more before they have.
+    """
     names = json.dumps(list(ids))
-    if unfinished := database.query("unfinished_dependencies", ids=names):
-        database.change_many("unsettle", unfinished)
-        database.query("mark_awaited", ids=json.dumps([row[0] for row in unfinished]))
-        database.query("hold_back", ids=names, now=now_ms())
+    for on_id, one in database.query("unfinished_dependencies", ids=names):
+        if not deadlock.depends(database, on_id, one):
+            database.query("unsettle", on_id=on_id, id=one)
+            database.query("mark_awaited", ids=json.dumps([on_id]))
+    database.query("hold_back", ids=names, now=now_ms())
 
 
 def of(database: Database, invocation_id: int) -> list[tuple[int, str, str]]:

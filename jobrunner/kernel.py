@@ -63,15 +63,6 @@ def environment(pid: int) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def has_terminal() -> bool:
-    """Whether this process's session has a terminal that has not hung up."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK))
-    except OSError:
-        return False
-    return True
-
-
 class OwnEnvironment:
     """A variable of this process's environment that can be rewritten in place.
 

@@ -1,7 +1,8 @@
 """Limits by key, of how many run and how many begin: who is let in. Whether there is room is judged by the claim.
 
 A rate is a window that slides: those that begin are numbered and remembered for as long as they count, so that in no
-period more begin than it says, whichever runners claim them. `queues` does the same for whole queues.
+period more begin than it says, whichever runners claim them. `queues` does the same for whole queues. Jobs of one key
+may say different things of its limit: then each keeps to what it says itself, and all of the key count for it.
 """
 
 import json
@@ -19,6 +20,10 @@ _LOOK_AGAIN_MS = 50
 """For keys whose jobs name different rates: nothing is looked at more often than so, where nothing could begin."""
 
 
+Terms = tuple[int | None, int | None, int | None]
+"""Size, rate and period."""
+
+
 class Limit(NamedTuple):
     """What holds for a job, and how much of it is used."""
 
@@ -34,10 +39,9 @@ class Limit(NamedTuple):
 def let_in(database: Database, keys: Iterable[str | None]) -> bool:
     """Inside a transaction: somebody has left a place of these limits, or has lost its turn to take one.
 
-    Tells whether anybody was let in for whom a rate had to be asked.
+    Tells whether anybody was let in.
     """
-    rows = [(str(key), database.one("free_places", key=key)) for key in set(keys) - {None}]
-    return sum(_let_in(database, key, *row) for key, row in rows if row is not None) > 0
+    return sum(_let_in(database, str(key)) for key in set(keys) - {None}) > 0
 
 
 def let_in_due(database: Database) -> None:
@@ -61,6 +65,12 @@ def began(database: Database, ids: Sequence[int], now: int) -> bool:
     return let_in(database, keys)
 
 
+def mixed(rows: Iterable[tuple[str | None, Terms]]) -> set[str]:
+    """The keys whose jobs differ in what they say of the limit."""
+    said: dict[str, Terms] = {}
+    return {key for key, terms in rows if key is not None and said.setdefault(key, terms) != terms}
+
+
 def blocked(database: Database, ids: Sequence[int]) -> None:
     """Inside the claim's transaction, when all that begin have begun: these have a rate, and are over a limit."""
     now = now_ms()
@@ -73,29 +83,31 @@ def of(database: Database, invocation_id: int) -> Limit | None:
     return None if row is None else Limit(*row)
 
 
-def _let_in(database: Database, key: str, places: int | None, rate: int | None, period: int | None) -> bool:
-    if rate is None:
-        if places is not None and places > 0:
-            for queue in _queues(database, key):  # since not every queue has a runner
-                database.query("unblock", key=key, queue=queue, limit=places, now=now_ms())
-        return False
+def _let_in(database: Database, key: str) -> bool:
+    """By each of the terms that those name who are blocked, for themselves."""
     now = now_ms()
-    room, opens_at = database.one("rate_room", key=key, rate=rate, period=period, now=now) or (rate, None)
-    free = room if places is None else min(places, room)
-    later = opens_at if room <= 0 else now if free > LET_IN_AT_ONCE else None
-    database.query("let_in_at", key=key, at=later)
-    if free <= 0:
-        return False
-    queues = _queues(database, key)
-    return sum(_unblock(database, key, queue, min(free, LET_IN_AT_ONCE), now) for queue in queues) > 0
+    some = is_rated = False
+    moments: list[int] = []
+    for terms, places, rate, period in database.query("blocked_terms", key=key):
+        free = places or 0
+        if rate is not None:
+            room, opens_at = database.one("rate_room", key=key, rate=rate, period=period, now=now) or (rate, None)
+            free = room if places is None else min(places, room)
+            later = opens_at if room <= 0 else now if free > LET_IN_AT_ONCE else None
+            is_rated, moments = True, [*moments, *([] if later is None else [later])]
+        for queue in _queues(database, key, terms) if free > 0 else ():  # since not every queue has a runner
+            some |= _unblock(database, key, terms, queue, min(free, LET_IN_AT_ONCE), now)
+    if is_rated:
+        database.query("let_in_at", key=key, at=min(moments, default=None))
+    return some
 
 
-def _queues(database: Database, key: str) -> list[str]:
-    """Those in which somebody is blocked by the limit."""
-    return [row[0] for row in database.query("blocked_queues", key=key)]
+def _queues(database: Database, key: str, terms: str) -> list[str]:
+    """Those in which somebody with these terms is blocked by the limit."""
+    return [row[0] for row in database.query("blocked_queues", key=key, terms=terms)]
 
 
-def _unblock(database: Database, key: str, queue: str, free: int, now: int) -> bool:
+def _unblock(database: Database, key: str, terms: str, queue: str, free: int, now: int) -> bool:
     """Those who are to be claimed before them anyway have their turns already: else one start would let in many."""
-    limit = free - database.query("turns", key=key, queue=queue, limit=free)[0][0]
-    return limit > 0 and database.change("unblock", key=key, queue=queue, limit=limit, now=now) > 0
+    limit = free - database.query("turns", key=key, terms=terms, queue=queue, limit=free)[0][0]
+    return limit > 0 and database.change("unblock", key=key, terms=terms, queue=queue, limit=limit, now=now) > 0

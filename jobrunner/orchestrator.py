@@ -49,6 +49,8 @@ class Verdict(NamedTuple):
     retry_in_ms: int | None = None
 
 
+_UNTOLD = (None,) * 6
+"""An exit of which nothing is known."""
 RETURNED = "given back before it began"
 _SUCCESS = Verdict(Status.SUCCESS, "success")
 _INTERRUPTIONS: dict[StopReason, str] = {
@@ -132,8 +134,10 @@ def _death(exit: Exit) -> str:
 
 def record_all(database: Database, ended: Sequence[Ended], runner: RunnerId) -> list[Verdict | None]:
     """`record` for each, in order; those that simply succeeded are written together, in a third of the time."""
-    simple = _record_simple(database, [one for one in ended if _is_simple(one)], runner)
-    return [_SUCCESS if _fence(one) in simple else record(database, one, runner) for one in ended]
+    held = _record_simple(database, [one for one in ended if _is_simple(one)], runner)
+    if len(held) == len(ended):
+        return [_SUCCESS] * len(ended)
+    return [_SUCCESS if _fence(one) in held else record(database, one, runner) for one in ended]
 
 
 def _is_simple(ended: Ended) -> bool:
@@ -158,7 +162,7 @@ def _record_simple(database: Database, simple: Sequence[Ended], runner: RunnerId
     mine = simple if len(held) == len(simple) else [one for one in simple if _fence(one) in held]
     if results := [(one.claimed.id, one.outcome.result) for one in mine if one.outcome and _has_result(one)]:
         database.change_many("put_result", results)
-    database.change_many("put_attempt", [_attempt_row(one, _SUCCESS, runner, now) for one in mine])
+    database.change_many("put_success", [_success_row(one.claimed, one.exit, runner, now) for one in mine])
     return held
 
 
@@ -238,6 +242,12 @@ def pause(database: Database, claimed: Claimed, awaited: Sequence[int]) -> None:
     database.query("count_waiter", id=claimed.id, change=1)
 
 
+def wait_for_place(database: Database, claimed: Claimed) -> None:
+    """It waits for nobody any more, or has waited long enough, and goes on when its queue has a place for it."""
+    drop_edges(database, claimed.id)
+    database.query("wait_for_place", id=claimed.id, claim=claimed.claim, reason="waits for a place of its queue")
+
+
 def resume(database: Database, claimed: Claimed) -> bool:
     """It goes on; False where it had been given up."""
     if database.change("resume", id=claimed.id, claim=claimed.claim, now=now_ms()) != 1:
@@ -257,9 +267,14 @@ def _has_result(ended: Ended) -> bool:
     return ended.outcome is not None and ended.outcome.result not in (None, "null")
 
 
+def _success_row(claimed: Claimed, exit: Exit | None, runner: RunnerId, now: int) -> tuple[Value, ...]:
+    pid, code, _, cpu_ms, peak_kb, _ = exit or _UNTOLD
+    return claimed.id, claimed.claim, claimed.attempt, runner, pid, claimed.started_at, now, code, cpu_ms, peak_kb
+
+
 def _attempt_row(ended: Ended, verdict: Verdict, runner: RunnerId, now: int) -> tuple[Value, ...]:
     claimed, exit, failure = ended.claimed, ended.exit, verdict.failure
-    pid, code, signal_number, cpu_ms, peak_kb = (None,) * 5 if exit is None else exit[:5]
+    pid, code, signal_number, cpu_ms, peak_kb, _ = exit or _UNTOLD
     said = (None,) * 3 if failure is None else failure[:3]
     began = (claimed.id, claimed.claim, claimed.attempt, runner, pid, claimed.started_at)
     return (*began, now, verdict.outcome, code, signal_number, cpu_ms, peak_kb, *said)

@@ -101,7 +101,8 @@ SELECT queue FROM name WHERE queue IS NOT NULL;
 -- name: claim
 -- The best `limit` of each queue, then the best of all: what others wait for first, by how many they are, then
 -- priority, then age. Each of these is looked at once: it becomes running, or, where its limit is reached,
--- blocked or cancelled, and so makes room for those behind it.
+-- blocked or cancelled, and so makes room for those behind it. Of a key whose jobs differ in their terms, each is counted
+-- for those behind it, though it may not become running: who is blocked for that is let in again.
 UPDATE jr_invocation
    SET status = CASE WHEN picked.over IS NULL THEN 'running' WHEN limit_drop THEN 'cancelled' ELSE 'blocked' END,
        claim = claim + (picked.over IS NULL), attempt = attempt + (picked.over IS NULL),
@@ -135,7 +136,7 @@ UPDATE jr_invocation
      ORDER BY best.waiters DESC, best.priority DESC, best.id LIMIT :limit) AS picked
  WHERE jr_invocation.id = picked.id
 RETURNING id, claim, attempt, crashes, kind, task, args, policy, queue, priority, started_at, waiters, limit_key, status,
-          limit_rate;
+          limit_rate, limit_size, limit_period;
 
 -- name: any_limited
 SELECT EXISTS (SELECT 1 FROM jr_invocation WHERE status = 'pending' AND limit_key IS NOT NULL);
@@ -150,15 +151,25 @@ UPDATE jr_invocation
                ORDER BY waiters DESC, priority DESC, id LIMIT :limit)
 RETURNING id, claim, attempt, crashes, kind, task, args, policy, queue, priority, started_at, waiters, limit_key;
 
--- name: free_places
--- How many places of a limit are free for those that are blocked by it, and what their rate is; no row where nobody is.
--- Where their sizes or rates differ, those of one count: the claim lets nobody in above its own.
-SELECT blocked.limit_size - (SELECT count(*) FROM jr_invocation AS holder
-                              WHERE holder.limit_key = :key AND holder.limit_key IS NOT NULL
-                                AND (holder.status = 'running' OR holder.status = 'paused' OR holder.status = 'resumed')),
-       blocked.limit_rate, blocked.limit_period
-  FROM jr_invocation AS blocked
- WHERE blocked.status = 'blocked' AND blocked.limit_key = :key AND blocked.hold = 0 LIMIT 1;
+-- name: blocked_terms
+-- What those say of a limit that are blocked by it: how many places that leaves, and what their rate is; no row where nobody is.
+-- Leaps from terms to terms, so that it costs as much as there are terms, not jobs.
+WITH RECURSIVE terms(said) AS (
+    SELECT min(coalesce(limit_size, 0) || ' ' || coalesce(limit_rate, 0) || ' ' || coalesce(limit_period, 0))
+      FROM jr_invocation WHERE status = 'blocked' AND limit_key = :key AND hold = 0
+    UNION ALL
+    SELECT (SELECT min(coalesce(limit_size, 0) || ' ' || coalesce(limit_rate, 0) || ' ' || coalesce(limit_period, 0))
+              FROM jr_invocation WHERE status = 'blocked' AND limit_key = :key AND hold = 0
+               AND coalesce(limit_size, 0) || ' ' || coalesce(limit_rate, 0) || ' ' || coalesce(limit_period, 0) > terms.said)
+      FROM terms WHERE terms.said IS NOT NULL)
+SELECT terms.said,
+       one.limit_size - (SELECT count(*) FROM jr_invocation AS holder
+                          WHERE holder.limit_key = :key AND holder.limit_key IS NOT NULL
+                            AND (holder.status = 'running' OR holder.status = 'paused' OR holder.status = 'resumed')),
+       one.limit_rate, one.limit_period
+  FROM terms JOIN jr_invocation AS one
+    ON one.id = (SELECT id FROM jr_invocation WHERE status = 'blocked' AND limit_key = :key AND hold = 0
+                    AND coalesce(limit_size, 0) || ' ' || coalesce(limit_rate, 0) || ' ' || coalesce(limit_period, 0) = terms.said LIMIT 1);
 
 -- name: rate_room
 -- How many of the key may begin now, and when one more may. Those that begin are numbered, so the first of the last `rate`
@@ -198,10 +209,13 @@ UPDATE jr_rate SET let_in_at = min(coalesce(let_in_at, found.at), found.at)
 -- name: blocked_queues
 -- Leaps from queue to queue, so that it costs as much as there are queues, not jobs.
 WITH RECURSIVE name(queue) AS (
-    SELECT min(queue) FROM jr_invocation WHERE status = 'blocked' AND limit_key = :key AND hold = 0
+    SELECT min(queue) FROM jr_invocation
+     WHERE status = 'blocked' AND limit_key = :key AND hold = 0
+       AND coalesce(limit_size, 0) || ' ' || coalesce(limit_rate, 0) || ' ' || coalesce(limit_period, 0) = :terms
     UNION ALL
     SELECT (SELECT min(queue) FROM jr_invocation
-             WHERE status = 'blocked' AND limit_key = :key AND hold = 0 AND queue > name.queue)
+             WHERE status = 'blocked' AND limit_key = :key AND hold = 0
+               AND coalesce(limit_size, 0) || ' ' || coalesce(limit_rate, 0) || ' ' || coalesce(limit_period, 0) = :terms AND queue > name.queue)
       FROM name WHERE name.queue IS NOT NULL)
 SELECT queue FROM name WHERE queue IS NOT NULL;
 
@@ -213,6 +227,7 @@ SELECT count(*)
          ORDER BY waiters DESC, priority DESC, id LIMIT :limit) AS turn,
        (SELECT waiters, priority, id FROM jr_invocation
          WHERE limit_key = :key AND queue = :queue AND hold = 0 AND status = 'blocked'
+           AND coalesce(limit_size, 0) || ' ' || coalesce(limit_rate, 0) || ' ' || coalesce(limit_period, 0) = :terms
          ORDER BY waiters DESC, priority DESC, id LIMIT 1) AS best
  WHERE turn.waiters > best.waiters
     OR (turn.waiters = best.waiters
@@ -223,6 +238,7 @@ SELECT count(*)
 UPDATE jr_invocation SET status = 'pending', changed_at = :now, reason = NULL
  WHERE id IN (SELECT id FROM jr_invocation
                WHERE status = 'blocked' AND limit_key = :key AND hold = 0 AND queue = :queue
+                 AND coalesce(limit_size, 0) || ' ' || coalesce(limit_rate, 0) || ' ' || coalesce(limit_period, 0) = :terms
                ORDER BY waiters DESC, priority DESC, id LIMIT :limit);
 
 -- name: forget_begun
@@ -446,6 +462,11 @@ INSERT INTO jr_attempt(invocation, claim, attempt, runner, pid, started_at, fini
 VALUES (:id, :claim, :attempt, :runner, :pid, :started_at, :now, :outcome,
         :exit_code, :signal, :cpu_ms, :peak_kb, :error_type, :error_message, :traceback);
 
+-- name: put_success
+-- `put_attempt` for the happy path.
+INSERT INTO jr_attempt(invocation, claim, attempt, runner, pid, started_at, finished_at, exit_code, cpu_ms, peak_kb, outcome)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'success');
+
 -- name: put_output
 -- The attempt may have been given up in the meantime; its output is true all the same.
 INSERT INTO jr_output(invocation, claim, at, stream, data, cut)
@@ -467,6 +488,9 @@ SELECT id FROM jr_invocation WHERE id IN (SELECT value FROM json_each(:ids)) AND
 -- name: pause
 UPDATE jr_invocation SET status = 'paused', changed_at = :now, reason = :reason
  WHERE id = :id AND claim = :claim AND (status = 'running' OR status = 'resumed');
+
+-- name: wait_for_place
+UPDATE jr_invocation SET reason = :reason WHERE id = :id AND claim = :claim AND status = 'paused' AND reason IS NOT :reason;
 
 -- name: resume
 UPDATE jr_invocation SET status = 'resumed', changed_at = :now, reason = NULL
@@ -573,10 +597,10 @@ UPDATE jr_invocation SET dependents = 0 WHERE id IN (SELECT value FROM json_each
 
 -- name: unfinished_dependencies
 SELECT edge.on_id, edge.invocation FROM jr_dependency AS edge JOIN jr_invocation AS one ON one.id = edge.on_id
- WHERE edge.invocation IN (SELECT value FROM json_each(:ids)) AND one.finished_at IS NULL;
+ WHERE edge.invocation IN (SELECT value FROM json_each(:ids)) AND one.finished_at IS NULL ORDER BY 2 DESC, 1;
 
 -- name: unsettle
-UPDATE jr_dependency SET settled = 0 WHERE on_id = ?1 AND invocation = ?2;
+UPDATE jr_dependency SET settled = 0 WHERE on_id = :on_id AND invocation = :id;
 
 -- name: dependencies
 SELECT edge.on_id, edge.kind, one.status FROM jr_dependency AS edge JOIN jr_invocation AS one ON one.id = edge.on_id
@@ -599,9 +623,14 @@ UPDATE jr_queue SET concurrency = :concurrency, rate = :rate, period = :period W
 -- name: forget_plain_queues
 DELETE FROM jr_queue WHERE paused_until IS NULL AND concurrency IS NULL AND rate IS NULL;
 
--- name: running_of_queue
-SELECT count(*) FROM jr_invocation INDEXED BY jr_live
- WHERE (status = 'running' OR status = 'paused' OR status = 'resumed') AND status <> 'paused' AND queue = :queue;
+-- name: places_of_queue
+-- How many have a place of it, and how many that are paused only wait for one: all that they waited for has ended.
+SELECT count(*) FILTER (WHERE job.status <> 'paused'),
+       count(*) FILTER (WHERE job.status = 'paused' AND NOT EXISTS (
+           SELECT 1 FROM jr_edge AS edge JOIN jr_invocation AS awaited ON awaited.id = edge.awaited
+            WHERE edge.waiter = job.id AND awaited.finished_at IS NULL))
+  FROM jr_invocation AS job INDEXED BY jr_live
+ WHERE (job.status = 'running' OR job.status = 'paused' OR job.status = 'resumed') AND job.queue = :queue;
 
 -- name: starts
 SELECT count(*), min(at) FROM jr_start WHERE queue = :queue;

@@ -1,11 +1,11 @@
 """Queues that are held back: paused, or limited in how many of their jobs run at a time, or begin in a period.
 
 Asked at each claim, inside its transaction, so that what holds, holds across runners. Who is paused while it waits for
-others takes no place of its queue, as it holds no slot; it goes on when they have ended, also where the queue is full
-by then, and so many fewer begin until it ends.
+others takes no place of its queue, as it holds no slot. When they have ended it needs one to go on, before all that
+have not begun: for those no place is free as long as it waits for one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from jobrunner.arrangements import QueueSetting
@@ -45,6 +45,15 @@ def shares(database: Database, names: Sequence[str]) -> Shares:
             found.append(Share([one.queue], most))
     rest = [name for name in names if name not in held]
     return Shares([*found, *([Share(rest)] if rest else [])], min(moments, default=None))
+
+
+def places(database: Database, names: Iterable[str]) -> dict[str, int]:
+    """How many that are paused may go on now, of these queues; those that are not limited are left out."""
+    limited = {one.queue: one.concurrency for one in settings(database) if one.concurrency is not None}
+    return {
+        queue: limited[queue] - database.query("places_of_queue", queue=queue)[0][0]
+        for queue in limited.keys() & set(names)
+    }
 
 
 def began(database: Database, counts: dict[str, int]) -> None:
@@ -100,7 +109,7 @@ def _room(database: Database, one: QueueSetting, now: int) -> tuple[int | None, 
     most: list[int] = []
     moment = None
     if one.concurrency is not None:
-        most.append(max(0, one.concurrency - database.query("running_of_queue", queue=one.queue)[0][0]))
+        most.append(max(0, one.concurrency - sum(database.query("places_of_queue", queue=one.queue)[0])))
     if one.rate is not None and one.period is not None:
         database.query("forget_starts", queue=one.queue, before=now - one.period)
         count, oldest = database.query("starts", queue=one.queue)[0]

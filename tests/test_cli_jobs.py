@@ -184,6 +184,16 @@ def test_run_tells_what_happens_on_the_standard_error(cli: Cli) -> None:
     assert "started as process" in cli("run", "--drain", "-v").stderr
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_run_tells_of_each_job_in_a_line_of_its_own_however_many_end_together(cli: Cli, form: str) -> None:
+    cli.ok("enqueue", "--jsonl", "-", stdin='{"task": "shop:add", "args": {"a": 1}}\n' * 40)
+    told = cli("run", "--drain", "--mode", "thread", "--log-format", form).stderr.splitlines()
+    messages = [json.loads(line)["message"] for line in told] if form == "json" else [line[30:] for line in told]
+    done = [message.split() for message in messages if "shop:add" in message]
+    assert sorted(int(words[1]) for words in done) == list(range(1, 41))
+    assert {(words[0], *words[2:5]) for words in done} == {("job", "shop:add", "success", "after")}
+
+
 def test_run_serves_the_queues_that_are_named(cli: Cli, path: Path) -> None:
     for queue in ("a", "b", "c"):
         cli.enqueue("-Q", queue, "--", "true")

@@ -384,6 +384,24 @@ def test_where_sizes_differ_for_a_key_each_job_keeps_to_its_own(app: App, runner
         assert len(beside) <= int(one.key.removeprefix("size-"))
 
 
+def test_who_needs_all_places_keeps_nobody_waiting_that_needs_one(app: App, runner: StartRunner, folder: Path) -> None:
+    def place(size: int, name: str | None) -> Job:
+        args = {"key": f"size-{size}", "name": name}
+        return app.enqueue("tests.together:keep_place", args, concurrency=size, concurrency_key="sizes")
+
+    stays_long, ends_first = place(2, "last"), place(2, "go")
+    runner(jobs=3)
+    until(lambda: len(marks(folder)) == 2)
+    alone, beside = place(1, None), place(2, None)
+    until_has(alone, Status.BLOCKED)
+    until_has(beside, Status.BLOCKED)
+    go(folder)
+    app.wait([ends_first, beside], timeout=30)
+    assert (stays_long.status, alone.status) == (Status.RUNNING, Status.BLOCKED)
+    (folder / "last").touch()
+    app.wait([stays_long, alone], timeout=30)
+
+
 # Waiting for a place that one keeps oneself ----------------------------------------------------------
 
 

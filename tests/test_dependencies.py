@@ -22,7 +22,7 @@ from jobrunner import (
     sql,
 )
 from jobrunner.database import Database
-from jobrunner.models import Exit, Outcome, Request, RunnerId
+from jobrunner.models import Claimed, Exit, Outcome, Request, RunnerId
 from jobrunner.orchestrator import Ended
 from jobrunner.policy import Policy
 from tests import tasks
@@ -31,7 +31,7 @@ from tests.conftest import StartRunner
 from tests.helpers.files import rows, sqlite_shell
 from tests.helpers.runners import RUNNERS, slots
 from tests.helpers.trace import marks
-from tests.helpers.turns import BAD, GOOD, finish
+from tests.helpers.turns import BAD, GOOD, RUNNER, finish
 from tests.helpers.waiting import until
 
 Job = Invocation[Any]
@@ -196,6 +196,66 @@ def test_a_retry_by_hand_waits_anew_too(app: App, database: Database, path: Path
     assert [finish(database), finish(database), finish(database)] == [[first.id], [second.id], [third.id]]
     sqlite_shell(path, f"UPDATE jobs SET status = 'pending' WHERE id = {third.id}")
     assert finish(database) == [third.id]
+
+
+def pause(database: Database, waiter: Job, awaited: Job) -> Claimed:
+    """Claim the one, which is all that is pending, and have it wait for the other."""
+    (claimed,) = claims.claim(database, RUNNER, [], 1)
+    assert claimed.id == waiter.id
+    orchestrator.pause(database, claimed, [awaited.id])
+    return claimed
+
+
+def retry(path: Path, *jobs: Job, by_hand: bool) -> None:
+    ids = [job.id for job in jobs]
+    if by_hand:
+        each = "".join(f"UPDATE jobs SET status = 'pending' WHERE id = {one};" for one in ids)
+        assert sqlite_shell(path, f"BEGIN IMMEDIATE; {each} COMMIT;").returncode == 0
+    else:
+        with Database(path) as database:
+            broker.retry(database, ids, reason="once more")
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_those_that_are_retried_together_wait_for_each_other_and_not_for_who_waits_for_them(
+    app: App, database: Database, path: Path, by_hand: bool
+) -> None:
+    waiter = app.enqueue("a:b")
+    middle = app.enqueue("a:b", after=waiter)
+    end = app.enqueue("a:b", after=middle)
+    assert [finish(database)[0] for _ in range(3)] == [waiter.id, middle.id, end.id]
+    end.retry(), waiter.retry()
+    waits = pause(database, waiter, end)
+    assert finish(database) == [end.id]
+    retry(path, middle, end, by_hand=by_hand)
+    ways = ([Status.PENDING, Status.BLOCKED], [Status.BLOCKED, Status.PENDING])
+    assert [middle.status, end.status] == ways[by_hand], "by hand, they are retried one after the other"
+    finish(database)
+    if by_hand:
+        orchestrator.resume(database, waits)
+        orchestrator.record(database, Ended(waits, Policy(), GOOD, Exit(1, 0)), RUNNER)
+        dependencies.settle(database)
+    assert finish(database) == [[end.id], [middle.id]][by_hand]
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize("size", [1, 2])
+def test_nobody_waits_anew_for_one_that_needs_the_place_of_who_waits_for_it(
+    app: App, database: Database, path: Path, size: int, by_hand: bool
+) -> None:
+    place: dict[str, Any] = {"concurrency": size, "concurrency_key": "place"}
+    first = app.enqueue("a:b", **place)
+    second = app.enqueue("a:b", after=first)
+    assert [finish(database)[0] for _ in range(2)] == [first.id, second.id]
+    waiter = app.enqueue("a:b", **place)
+    (claimed,) = claims.claim(database, RUNNER, [], 1)
+    second.retry()
+    orchestrator.pause(database, claimed, [second.id])
+    assert finish(database) == [second.id]
+    first.retry()
+    retry(path, second, by_hand=by_hand)
+    assert (second.status is Status.PENDING) == (size == 1)
+    assert waiter.status is Status.PAUSED
 
 
 @pytest.mark.parametrize("limit", [None, 1])

@@ -339,3 +339,15 @@ def test_a_job_declared_with_retries_is_tried_again_in_a_thread(app: App, thread
     threads(jobs=1, threads=1)
     assert job.result(timeout=60) == 3
     assert len(pids(folder, 3)) == 1
+
+
+# Tasks -----------------------------------------------------------------------------------------------
+
+
+def test_a_task_that_a_job_has_replaced_is_done_as_it_is_now(app: App, threads: StartRunner, folder: Path) -> None:
+    text = "def told():\n    return 1\n\n\ndef replace():\n    global told\n    told = lambda: 2\n"
+    (folder / "changing.py").write_text(text)
+    names = ("told", "told", "replace", "told")
+    jobs = [app.enqueue(f"changing:{name}") for name in names]
+    threads(jobs=1, threads=1, app_dir=str(folder), drain=True).wait()
+    assert [job.result() for job in jobs] == [1, 1, None, 2]

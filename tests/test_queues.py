@@ -3,10 +3,11 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from jobrunner import App, Status, UsageError, broker, claims, orchestrator, queues, times
+from jobrunner import App, Invocation, Status, UsageError, broker, claims, orchestrator, queues, state_backend, times
 from jobrunner.database import Database
 from jobrunner.models import Exit, Outcome, Request, RunnerId
 from jobrunner.orchestrator import Ended
@@ -16,6 +17,7 @@ from tests import tasks
 from tests.cli_helpers import Cli
 from tests.conftest import StartRunner
 from tests.helpers.files import rows
+from tests.helpers.runners import RUNNERS, slots
 from tests.helpers.trace import marks
 from tests.helpers.waiting import until
 from tests.helpers.wall import Wall, heeded
@@ -67,13 +69,53 @@ def test_a_limit_holds_over_all_runners_and_can_be_changed(database: Database) -
 
 
 def test_who_waits_for_others_takes_no_place_of_its_queue(database: Database) -> None:
-    fill(database, "mail", 2)
+    fill(database, "mail", 3)
     queues.limit(database, "mail", concurrency=1, rate=None)
-    (first,) = take(database, 5).claimed
+    waiter = take(database, 5)
     assert take(database, 5).claimed == []
     with database.transaction():
-        orchestrator.pause(database, first, [2])
-    assert [one.id for one in take(database, 5).claimed] == [2]
+        orchestrator.pause(database, waiter.claimed[0], [2])
+    awaited = take(database, 5)
+    assert [one.id for one in awaited.claimed] == [2]
+    end(database, awaited)
+    assert take(database, 5, TWO).claimed == [], "the next place is for who goes on"
+    assert queues.places(database, ["mail", "other"]) == {"mail": 1}
+    orchestrator.resume(database, waiter.claimed[0])
+    assert take(database, 5, TWO).claimed == []
+    end(database, waiter)
+    assert [one.id for one in take(database, 5, TWO).claimed] == [3]
+
+
+@pytest.mark.parametrize("mode", RUNNERS)
+@pytest.mark.parametrize("timeout", [None, 0.1])
+def test_who_has_waited_goes_on_with_the_next_place_of_its_queue_and_before_who_has_not_begun(
+    app: App, runner: StartRunner, folder: Path, database: Database, mode: str, timeout: float | None
+) -> None:
+    def begun(job: Invocation[Any]) -> bool:
+        return any(mark.id == job.id for mark in marks(folder))
+
+    queues.limit(database, "narrow", concurrency=1, rate=None)
+    awaited = app.enqueue("tests.tasks:wait_for_file", {"name": "awaited"}, queue="wide")
+    waiter = app.enqueue("tests.together:wait_for_in_vain", {"ids": [awaited.id], "timeout": timeout}, queue="narrow")
+    first = app.enqueue("tests.tasks:wait_for_file", {"name": "first"}, queue="narrow")
+    runner(**slots(mode, 3))
+    until(lambda: begun(first) and begun(awaited))
+    second = app.enqueue("tests.tasks:wait_for_file", {"name": "second"}, queue="narrow")
+    runner(jobs=2, queues=["narrow"]).until_ready()
+    if timeout is None:
+        (folder / "awaited").touch()
+    until(lambda: waiter.details.reason == "waits for a place of its queue")
+    assert (waiter.status, second.status) == (Status.PAUSED, Status.PENDING)
+    (folder / "first").touch()
+    assert ("WaitTimeout" in waiter.result(timeout=30)) == (timeout is not None)
+    until(lambda: begun(second))
+    (folder / "second").touch()
+    (folder / "awaited").touch()
+    app.wait([first, second, awaited], timeout=30)
+    with Database(app.path) as eyes:
+        moments = [(one.at, one.to_status) for one in state_backend.history(eyes, waiter.id)]
+        began = next(one.at for one in state_backend.history(eyes, second.id) if one.to_status == "running")
+    assert max(at for at, status in moments if status == "success") <= began
 
 
 @pytest.mark.parametrize("rate", ["5/s", "5/1s", "5/1000ms", "5/sec"])

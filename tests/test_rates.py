@@ -20,7 +20,7 @@ from tests.conftest import StartRunner
 from tests.helpers.files import rows
 from tests.helpers.trace import marks
 from tests.helpers.waiting import until
-from tests.helpers.wall import Wall, heeded
+from tests.helpers.wall import NOON, Wall, heeded
 
 SECOND = 1000
 
@@ -129,6 +129,30 @@ def test_a_rate_of_one_key_holds_up_no_other(database: Database, wall: Wall) -> 
     broker.enqueue(database, [limited(1, 3_600_000)] * 100)
     broker.enqueue(database, [limited(1, key="other"), Request("a:b")])
     assert [one.id for one in turn(database, 3)] == [1, 101, 102]
+
+
+def test_where_rates_of_a_key_differ_each_job_keeps_to_its_own(database: Database, wall: Wall, path: Path) -> None:
+    slow = broker.enqueue(database, [limited(1, 3600 * SECOND)] * 2)
+    assert [one.id for one in turn(database, 9)] == slow[:1]
+    fast = broker.enqueue(database, [limited(2, SECOND)] * 6)
+    began: list[int] = []
+    while len(began) < len(fast):
+        began += [wall.now] * len(turn(database, 9))
+        wall.now += 50
+        assert wall.now < NOON + 10 * SECOND
+    assert most_in_any(SECOND, began) == 2
+    assert statuses(path)[:2] == ["running", "blocked"]
+
+
+def test_who_waits_for_the_rate_of_its_key_keeps_nobody_waiting_that_names_none(
+    database: Database, wall: Wall, path: Path
+) -> None:
+    ended = broker.enqueue(database, [limited(1, 3600 * SECOND)])
+    end(database, turn(database, 1))
+    broker.enqueue(database, [limited(1, 3600 * SECOND), Request("a:b", limit_key="k", limit_size=1)])
+    claimed = turn(database, 9) + turn(database, 9)
+    assert [one.id for one in claimed] == [ended[0] + 2], "neither is kept by who is counted and does not begin"
+    assert statuses(path) == ["success", "blocked", "running"]
 
 
 def test_what_is_not_to_wait_is_dropped(database: Database, wall: Wall, path: Path) -> None:

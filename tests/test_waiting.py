@@ -15,7 +15,7 @@ import pytest
 from jobrunner import App, Invocation, InvocationFailed, Status, state_backend
 from jobrunner.database import Database
 from tests.conftest import StartRunner
-from tests.helpers.files import rows
+from tests.helpers.files import rows, sqlite_shell
 from tests.helpers.runners import RUNNERS, slots
 from tests.helpers.trace import marks, starts
 from tests.helpers.waiting import until, until_gone
@@ -284,6 +284,24 @@ def test_a_job_that_waits_for_itself_is_told_so(app: App, runner: StartRunner, m
     job = wait_in_vain(app, 1)
     runner(**slots(mode, 1))
     assert job.result(timeout=60) == "WaitCycle: waiting would never end: job 1 waits for 1"
+
+
+@pytest.mark.parametrize("way", ["retry", "sql"])
+def test_who_was_to_begin_after_one_that_waits_for_it_now_does_not_wait_for_that_anew(
+    app: App, runner: StartRunner, path: Path, mode: str, way: str
+) -> None:
+    waits = app.enqueue("tests.together:wait_at_second", {"ids": [2]})
+    awaited = app.enqueue("tests.tasks:square", {"n": 3}, after=waits, delay="1h")
+    runner(**slots(mode, 1))
+    assert waits.result(timeout=30) == []
+    waits.retry()
+    until_paused(waits)
+    if way == "retry":
+        awaited.retry()
+    else:  # the runner sees no moment at which it is final
+        cancel, retry = (f"UPDATE jobs SET status = '{word}' WHERE id = 2;" for word in ("cancelled", "pending"))
+        sqlite_shell(path, f"BEGIN IMMEDIATE; {cancel} {retry} COMMIT;")
+    assert waits.result(timeout=10) == [9]
 
 
 @pytest.mark.parametrize("length", [2, 3])

@@ -43,7 +43,7 @@ def queue(
     jobrunner queue limit mail --concurrency 4 --rate 100/min
     jobrunner queue limit mail                      without limits again
 
-    A job that waits for results of others takes no place, and goes on when it has them, also where the queue is full.
+    A job that waits for results of others takes no place; when it has them, it goes on before others begin.
     """
     called, said = session.of(context), names or []
     if action == "list" and not said:

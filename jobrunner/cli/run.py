@@ -183,8 +183,11 @@ class _Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         at = iso(round(record.created * 1000), utc=self._utc)
+        level = record.levelname.lower()
+        if lines := getattr(record, "lines", None):  # several events of one moment
+            return "\n".join(self._line(str(at), level, one) for one in lines)
         message = record.getMessage() + (f"\n{self.formatException(record.exc_info)}" if record.exc_info else "")
-        return self._line(str(at), record.levelname.lower(), message)
+        return self._line(str(at), level, message)
 
 
 def _text_line(at: str, level: str, message: str) -> str:

@@ -19,7 +19,8 @@ def admit(database: Database, claimed: Claimed, conf: RunSettings) -> Running:
         if len(text) > payload.MAX_DEPTH:  # rows can be written by hand; shorter ones are neither large nor deep
             payload.check(text, len(text.encode()), "arguments")
         running = Running(claimed, Policy.from_json(claimed.policy), conf.output_limit)
-        permit(claimed, running.policy, conf.only)
+        if conf.only:
+            permit(claimed, running.policy, conf.only)
     except (UsageError, InvocationNotFound, NotAllowed, OutputMissing) as error:
         bad = orchestrator.unreadable(claimed, error)
         return Running(claimed, bad.policy, outcome=bad.outcome)

@@ -47,8 +47,9 @@ class Attempts:
         """It is over, whatever came of it."""
         self._in_hand.pop(running.claimed.id, None)
         self._looked_after.pop(running.claimed.id, None)
-        self.idle_since = time.monotonic()
         self._waiting.forget(running)
+        if not self._in_hand:
+            self.idle_since = time.monotonic()
 
     @property
     def holding_slots(self) -> int:

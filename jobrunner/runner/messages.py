@@ -80,13 +80,19 @@ class Read(NamedTuple):
 
 
 class Succeeded(NamedTuple):
-    """One of several jobs of a worker with threads that have succeeded; `took_us`: microseconds on the clock."""
+    """One of several jobs of a worker with threads that have succeeded."""
 
     id: int
     claim: int
     outcome: Outcome
     cpu_ms: int
+
+
+class Done(NamedTuple):
+    """Several jobs of a worker with threads have succeeded, and took so many microseconds of its clock in all."""
+
     took_us: int
+    jobs: list[Succeeded]
 
 
 Said = Delivered | Began | Wrote | Asks | Waits | Progressed | Policy | GaveBack | Imported | Read
@@ -129,20 +135,25 @@ def _asks(verb: str, facts: list[Json]) -> Asks | Waits:
     return Asks(verb, facts)
 
 
-def parse_done(message: Message) -> list[Succeeded]:
-    """`["done", [invocation, claim, result, CPU milliseconds, microseconds], ...]`; BadMessage where it is none."""
+def parse_done(message: Message) -> Done:
+    """`["done", microseconds, [invocation, claim, result, CPU milliseconds], ...]`; BadMessage where it is none."""
     try:
-        return [_succeeded(*row) for row in message[1:]]
+        _, took_us, *rows = message
+        return Done(_measure(took_us), [_succeeded(*row) for row in rows])
     except (TypeError, ValueError, RecursionError) as error:
         raise BadMessage(f"a message that cannot be read: {error!r}") from error
 
 
-def _succeeded(invocation_id: Json, claim: Json, result: Json, cpu_ms: Json, took_us: Json) -> Succeeded:
-    if not (type(invocation_id) is type(claim) is type(cpu_ms) is type(took_us) is int and type(result) is str):
+def _succeeded(invocation_id: Json, claim: Json, result: Json, cpu_ms: Json) -> Succeeded:
+    if not (type(invocation_id) is type(claim) is int and type(result) is str):
         raise BadMessage("a success without its facts")
-    if not (0 <= cpu_ms < _LARGEST and 0 <= took_us < _LARGEST):
+    return Succeeded(invocation_id, claim, _result(result), _measure(cpu_ms))
+
+
+def _measure(number: Json) -> int:
+    if not (type(number) is int and 0 <= number < _LARGEST):
         raise BadMessage("a success with measures that are none")
-    return Succeeded(invocation_id, claim, _result(result), cpu_ms, took_us)
+    return number
 
 
 def _result(result: str) -> Outcome:

@@ -4,6 +4,7 @@ Processes are started while queued work exceeds the free threads, and ended when
 Programs get a process of their own here, too.
 """
 
+import functools
 import logging
 import signal
 import time
@@ -189,8 +190,8 @@ class MultiThreadRunner(TemplateRunner):
             super()._heed_message(worker, message)
             return
         done = messages.parse_done(message)
-        self._ahead.delivered(len(done), sum(one.took_us for one in done) / 1_000_000)
-        for one in done:
+        self._ahead.delivered(len(done.jobs), done.took_us / 1_000_000)
+        for one in done.jobs:
             running = worker.held.get(one.id)
             if running is not None and running.claimed.claim == one.claim:
                 self._take_outcome(worker, running, one.outcome, one.cpu_ms)
@@ -200,7 +201,7 @@ class MultiThreadRunner(TemplateRunner):
             del worker.held[running.claimed.id]
             worker.done += 1
             worker.heard_at, worker.is_asked_back = time.monotonic(), False
-            running.exit = Exit(worker.pid, None, None, cpu_ms)
+            running.exit = _exit(worker.pid, cpu_ms)
             self._conclude(running)
             if worker.retiring:
                 self._end_if_empty(worker)
@@ -287,6 +288,11 @@ def _needs_its_own_process(running: Running) -> bool:
     """
     claimed, policy = running.claimed, running.policy
     return claimed.kind != "function" or bool(policy.cwd or policy.env) or claimed.crashes >= CRASH_BUDGET
+
+
+@functools.lru_cache(256)  # of many short jobs, most took no whole millisecond
+def _exit(pid: int, cpu_ms: int | None) -> Exit:
+    return Exit(pid, cpu_ms=cpu_ms)
 
 
 def _resident(pid: int) -> int:

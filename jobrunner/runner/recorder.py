@@ -124,9 +124,8 @@ class Recorder:
     def reply(self) -> None:
         """Send the answers, and tell what ended; what was written is committed."""
         told, self._told = self._told, []
-        for claimed, verdict in told:
-            journal.ended(claimed, verdict)
-            self.failed += verdict is not None and verdict.status is Status.FAILED
+        journal.ended(told)
+        self.failed += sum(verdict is not None and verdict.status is Status.FAILED for _, verdict in told)
         replies, self._replies = self._replies, []
         for reply in replies:
             reply()
@@ -142,7 +141,7 @@ class Recorder:
             verdicts = [self._record(one) for one in self._ended]
         if stale := verdicts.count(None):
             self._database.query("count_stale", runner=self._runner, more=stale)
-        self._draft.told.extend(zip((one.claimed for one in self._ended), verdicts, strict=True))
+        self._draft.told.extend(zip([one.claimed for one in self._ended], verdicts, strict=True))
 
     def _record(self, running: Running) -> Verdict | None:
         try:

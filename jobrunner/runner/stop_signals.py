@@ -5,9 +5,8 @@ import signal
 from types import FrameType, TracebackType
 from typing import Self
 
-from jobrunner import kernel
-
-HEEDED = (signal.SIGTERM, signal.SIGINT)
+from jobrunner import early_signals
+from jobrunner.early_signals import HEEDED, has_terminal
 
 
 def wakeup_pipe() -> tuple[int, int]:
@@ -22,19 +21,20 @@ class StopSignals:
     """It starts and ends with the `with` block, which must stand in the main thread.
 
     TERM and INT ask for the end. So does the HUP of a terminal that is gone; any other HUP asks for new code. Where
-    HUP is ignored, as under nohup, it stays so.
+    HUP is ignored, as under nohup, it stays so. What came before, and was kept, counts as if it came now.
     """
 
     def __enter__(self) -> Self:
         self.count = 0
         self._hung_up = False
         self._wants_new_code = False
-        self._has_terminal = kernel.has_terminal()
+        self._has_terminal = early_signals.had_terminal() or has_terminal()
         self._read, self._write = wakeup_pipe()
         self._before_fd = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         self._before = {number: signal.signal(number, self._raise_flag) for number in HEEDED}
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._raise_flag)
+        self._heed_early_ones()
         return self
 
     def __exit__(
@@ -66,8 +66,13 @@ class StopSignals:
         wants, self._wants_new_code = self._wants_new_code, False
         return wants
 
+    def _heed_early_ones(self) -> None:
+        for number in early_signals.taken():
+            self._raise_flag(number, None)
+            os.write(self._write, b"\0")
+
     def _heed_hangup(self) -> None:
-        if self._has_terminal and not kernel.has_terminal():
+        if self._has_terminal and not has_terminal():
             self._has_terminal = False  # a shell passes on the HUP that we had already: once is enough
             self.count += 1
         else:

@@ -25,13 +25,15 @@ class Successes:
         self._channel = channel
         self._is_more_to_do = is_more_to_do
         self._rows: list[list[Json]] = []
+        self._took_us = 0
         self._changing = threading.Lock()
         self._alarm: queue.SimpleQueue[None] = queue.SimpleQueue()
 
-    def add(self, row: list[Json]) -> None:
-        """Of a job: `invocation, claim, result, CPU milliseconds, microseconds`."""
+    def add(self, row: list[Json], took_us: int) -> None:
+        """Of a job: `invocation, claim, result, CPU milliseconds`; and how many microseconds it took."""
         with self._changing:
             self._rows.append(row)
+            self._took_us += took_us
             count = len(self._rows)
         if count >= TOGETHER or not self._is_more_to_do():
             self.send()
@@ -42,8 +44,9 @@ class Successes:
         """Send what is there."""
         with self._changing:
             rows, self._rows = self._rows, []
+            took_us, self._took_us = self._took_us, 0
         if rows:
-            self._channel.send("done", *rows)
+            self._channel.send("done", took_us, *rows)
 
     def send_late_ones(self) -> None:
         """The life of a thread: it sends what others have left as soon as they let it."""

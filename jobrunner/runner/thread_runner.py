@@ -11,13 +11,14 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from jobrunner import execution
 from jobrunner.channel import Channel
 from jobrunner.context import Current, enter, leave
 from jobrunner.errors import ChannelClosed, TaskUnknown
-from jobrunner.models import Claimed, Failure, Json, Outcome
+from jobrunner.models import Failure, InvocationId, Json, Outcome
 from jobrunner.runner import sources
 from jobrunner.runner.successes import SHORT, Successes
 
@@ -25,42 +26,62 @@ _OUTPUT_PIECE = 1 << 16
 """Characters of output in a message, which has its limit, and which no other thread can interrupt."""
 
 
+Given = Sequence[Any]
+"""Of a job that is to be done: `invocation, claim, attempt, task, arguments, policy`, the last two as JSON text."""
+
+
+_NOT_BEGUN = Outcome(failure=Failure("JobInterrupted", "interrupted before it began"))
+
+
 class JobInterrupted(BaseException):
     """Raised inside a job's thread when it is cancelled, has run for too long, or its runner stops."""
+
+
+class _Dialogue:
+    """The questions of one job, one at a time, and the answers to them."""
+
+    def __init__(self) -> None:
+        self.asking = threading.Lock()
+        self.answers: queue.SimpleQueue[tuple[int, Json]] = queue.SimpleQueue()
 
 
 class ThreadLink:
     """The link of one job in a thread: what it says carries its name."""
 
-    __slots__ = ("_answers", "_asking", "_channel", "_claimed", "_questions")
+    __slots__ = ("_channel", "_claim", "_dialogue", "_id", "_questions")
 
-    def __init__(self, channel: Channel, claimed: Claimed) -> None:
+    _beginning = threading.Lock()
+
+    def __init__(self, channel: Channel, invocation_id: InvocationId, claim: int) -> None:
         self._channel = channel
-        self._claimed = claimed
-        self._answers: queue.SimpleQueue[tuple[int, Json]] = queue.SimpleQueue()
-        self._asking = threading.Lock()
+        self._id = invocation_id
+        self._claim = claim
+        self._dialogue: _Dialogue | None = None  # most jobs ask nothing
         self._questions = 0
 
     def send(self, *message: Json) -> None:
         """Say something that needs no answer."""
-        self._channel.send("of", self._claimed.id, self._claimed.claim, self._questions, *message)
+        self._channel.send("of", self._id, self._claim, self._questions, *message)
 
     def ask(self, verb: str, facts: list[Json]) -> Json:
         """Ask and wait; the other threads go on, and the runner fills this one's slot meanwhile."""
-        with self._asking:
+        with self._beginning:
+            dialogue = self._dialogue = self._dialogue or _Dialogue()
+        with dialogue.asking:
             self._questions += 1
             self.send("ask", verb, facts)
             while True:
                 # In short waits: an exception raised in this thread is seen only between them.
                 with contextlib.suppress(queue.Empty):
-                    number, answer = self._answers.get(timeout=0.2)
+                    number, answer = dialogue.answers.get(timeout=0.2)
                     # An exception may have made it turn away from an earlier question, whose answer comes now.
                     if number == self._questions:
                         return answer
 
     def answered(self, number: int, answer: Json) -> None:
         """The runner's answer to a question has come."""
-        self._answers.put((number, answer))
+        if self._dialogue is not None:
+            self._dialogue.answers.put((number, answer))
 
     def output(self, stream: str, text: str) -> None:
         """Some output of this job; lone surrogates stand for bytes that are not UTF-8."""
@@ -71,12 +92,24 @@ class ThreadLink:
 class Work:
     """One invocation in this process, from its arrival to its outcome."""
 
-    __slots__ = ("_interrupted", "_lock", "_successes", "_thread", "claimed", "link")
+    __slots__ = (
+        "_args",
+        "_attempt",
+        "_interrupted",
+        "_lock",
+        "_policy",
+        "_successes",
+        "_task",
+        "_thread",
+        "link",
+        "name",
+    )
 
-    def __init__(self, channel: Channel, claimed: Claimed, successes: Successes) -> None:
-        self.claimed = claimed
+    def __init__(self, channel: Channel, successes: Successes, given: Given) -> None:
+        invocation_id, claim, self._attempt, self._task, self._args, self._policy = given
+        self.name = (invocation_id, claim)
         self._successes = successes
-        self.link = ThreadLink(channel, claimed)
+        self.link = ThreadLink(channel, invocation_id, claim)
         self._lock = threading.Lock()
         self._thread: int | None = None
         self._interrupted = False
@@ -90,7 +123,7 @@ class Work:
 
     def perform(self, cpu: float) -> float:
         """Do it in this thread and send its outcome; takes and gives the seconds of CPU that the thread has used."""
-        here = Current(self.claimed.id, self.claimed.claim, self.claimed.attempt, self.link)
+        here = Current(*self.name, self._attempt, self.link)
         token = enter(here)
         started = time.monotonic()
         try:
@@ -109,24 +142,19 @@ class Work:
             self.link.send("outcome", outcome.result, outcome.failure, cpu_ms)
         else:
             took_us = round(1_000_000 * (time.monotonic() - started))
-            self._successes.add([self.claimed.id, self.claimed.claim, outcome.result, cpu_ms, took_us])
+            self._successes.add([*self.name, outcome.result, cpu_ms], took_us)
         return now_cpu
 
     def _guarded(self) -> Outcome | TaskUnknown:
-        # Not to be interrupted: an import that is broken off leaves half a module behind, to all jobs of the process.
-        module = self.claimed.task.partition(":")[0]
-        is_new = module not in sys.modules
         try:
-            found = execution.find(self.claimed.task)
-            if is_new:
-                self.link.send("imported", module, False)  # with threads around, nobody can tell whether without harm
-            args = execution.load_args(self.claimed.args or "{}")
+            found = execution.found_before(self._task) or self._find()
+            args = execution.load_args(self._args)
         except TaskUnknown as error:
             return error
         except BaseException as error:  # importing a user's module may raise anything
             return Outcome(failure=execution.describe(error))
         # The exception can strike at any bytecode until it is withdrawn: nothing after that may be lost to it.
-        outcome = Outcome(failure=Failure("JobInterrupted", "interrupted before it began"))
+        outcome = _NOT_BEGUN
         try:
             with self._lock:
                 self._thread = threading.get_ident()
@@ -137,6 +165,15 @@ class Work:
             self._withdraw()
         return outcome
 
+    def _find(self) -> execution.Found:
+        # Not to be interrupted: an import that is broken off leaves half a module behind, to all jobs of the process.
+        module = self._task.partition(":")[0]
+        is_new = module not in sys.modules
+        found = execution.find(self._task)
+        if is_new:
+            self.link.send("imported", module, False)  # with threads around, nobody can tell whether without harm
+        return found
+
     def _withdraw(self) -> None:
         with self._lock:
             if self._thread is not None and self._interrupted:
@@ -144,7 +181,7 @@ class Work:
             self._thread = None
 
     def _do(self, found: execution.Found, args: Json) -> Outcome:
-        if word := execution.first_word(self.claimed, found):
+        if word := execution.first_word(self._policy, found):
             self.link.send(*word)
         return execution.perform(found.function, args)
 
@@ -175,10 +212,10 @@ class ThreadRunner:
                     return
                 _VERBS[verb](self, *facts)
 
-    def _do(self, *those: list[Json]) -> None:
-        works = [Work(self._channel, Claimed._make(facts), self._successes) for facts in those]
-        for work in works:
-            self._works[work.claimed.id, work.claimed.claim] = work
+    def _do(self, *those: Given) -> None:
+        for given in those:
+            work = Work(self._channel, self._successes, given)
+            self._works[work.name] = work
             self._waiting.put(work)
 
     def _reply(self, invocation_id: int, claim: int, number: int, *answer: Json) -> None:
@@ -196,7 +233,7 @@ class ThreadRunner:
         with contextlib.suppress(queue.Empty):
             while True:
                 work = self._waiting.get_nowait()
-                del self._works[work.claimed.id, work.claimed.claim]
+                del self._works[work.name]
                 work.link.send("returned")
 
     def _more_threads(self) -> None:
@@ -214,7 +251,7 @@ class ThreadRunner:
             except ChannelClosed:
                 return
             finally:
-                del self._works[work.claimed.id, work.claimed.claim]
+                del self._works[work.name]
 
 
 _VERBS: dict[str, Callable[..., None]] = {

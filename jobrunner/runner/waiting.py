@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import psutil
 
-from jobrunner import orchestrator, state_backend
+from jobrunner import orchestrator, queues, state_backend
 from jobrunner.database import Database
 from jobrunner.errors import DatabaseBroken, DatabaseBusy, JobRunnerError, WaitTimeout, facts_of
 from jobrunner.models import InvocationId
@@ -61,6 +61,7 @@ class _Draft:
     ready: list[Waiter] = field(default_factory=list)
     resumed: list[Waiter] = field(default_factory=list)
     given_up: list[Waiter] = field(default_factory=list)
+    has_no_place: bool = False
     replies: list[Callable[[], None]] = field(default_factory=list)
 
 
@@ -82,6 +83,8 @@ class WaitingRoom:
         self._replies: list[Callable[[], None]] = []
         self._look = False
         self._look_after = 0.0
+        self._has_no_place = False
+        """Whether somebody is ready, and only its queue keeps it: that changes with a commit."""
 
     def __len__(self) -> int:
         return len(self._waiters)
@@ -102,18 +105,21 @@ class WaitingRoom:
     def look_again(self) -> None:
         """Something may have become final."""
         self._look = bool(self._waiters)
+        self._has_no_place = False
 
     def forget(self, running: Running) -> None:
         """The job's process is gone, or going; nobody is to be told."""
         if self._asking:
             self._asking = [one for one in self._asking if one.running is not running]
-        self._waiters.pop(running.claimed.id, None)
-        self._ready.pop(running.claimed.id, None)
+        if self._waiters:
+            self._waiters.pop(running.claimed.id, None)
+            self._ready.pop(running.claimed.id, None)
 
     def wants(self, free: int) -> bool:
         """Whether `write` has something to do."""
         may_look = self._look and time.monotonic() >= self._look_after
-        return bool(self._asking or may_look or (self._ready and free > 0) or self._overdue())
+        may_resume = self._ready and free > 0 and not self._has_no_place
+        return bool(self._asking or may_look or may_resume or self._overdue())
 
     @property
     def is_still(self) -> bool:
@@ -127,7 +133,7 @@ class WaitingRoom:
         return min([*moments, self._look_after] if self._look else moments, default=None)
 
     def write(self, free: int) -> Changes:
-        """Inside a transaction: pause those that have to wait, and resume whom it is time for while there are slots.
+        """Inside a transaction: pause those that have to wait, and resume whom it is time for while there is room.
 
         All stay as they are until `written`: a transaction that fails changes nobody.
         """
@@ -136,8 +142,7 @@ class WaitingRoom:
             if self._pause(waiter):
                 draft.paused.append(waiter)  # one by one: each counts for those behind it
         self._find_ready()
-        for waiter in draft.ready[: max(0, free + len(draft.paused))]:
-            self._resume(waiter)
+        self._resume_some(free + len(draft.paused))
         return Changes([one.running for one in draft.paused], [one.running for one in draft.resumed])
 
     def written(self) -> None:
@@ -150,6 +155,7 @@ class WaitingRoom:
         for waiter in self._waiters.values() if draft.final else ():
             waiter.unfinished -= draft.final
         self._ready = {one.running.claimed.id: one for one in draft.ready}
+        self._has_no_place = draft.has_no_place
         for waiter in draft.resumed:
             waiter.running.resume()
         for waiter in (*draft.resumed, *draft.given_up):
@@ -212,6 +218,20 @@ class WaitingRoom:
         self._draft.final.update(self.classify_waiting_invocations().final)
         # Where very many are waited for, looking must not become all that the runner does.
         self._look_after = time.monotonic() + LOOK_SHARE * (time.monotonic() - began)
+
+    def _resume_some(self, slots: int) -> None:
+        ready = self._draft.ready if slots > 0 else []
+        places = queues.places(self._database, {one.running.claimed.queue for one in ready}) if ready else {}
+        for waiter in ready:
+            queue = waiter.running.claimed.queue
+            if slots > 0 and places.get(queue, 1) > 0:
+                self._resume(waiter)
+                slots -= 1
+                if queue in places:
+                    places[queue] -= 1
+            elif slots > 0:
+                orchestrator.wait_for_place(self._database, waiter.running.claimed)
+                self._draft.has_no_place = True
 
     def _resume(self, waiter: Waiter) -> None:
         if not orchestrator.resume(self._database, waiter.running.claimed):

@@ -131,7 +131,7 @@ def run_invocation(claimed: Claimed, policy: Policy, channel: Channel) -> int:
     if before is not None:
         # What was opened by an import, all workers would share if the template did it.
         channel.send("imported", module, kernel.open_descriptors() == before and execution.is_quiet())
-    if word := execution.first_word(claimed, found):
+    if word := execution.first_word(claimed.policy, found):
         channel.send(*word)
     outcome = execution.perform(found.function, args)
     if os.getpid() != here.pid:

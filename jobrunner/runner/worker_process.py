@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 from jobrunner import channel
 from jobrunner.channel import Channel, Message
-from jobrunner.models import Claimed
 from jobrunner.runner.messages import BadMessage
 from jobrunner.runner.running import Running
+from jobrunner.runner.thread_runner import Given
 
 Descriptors = tuple[int, int, int]
 _MANY = 1 << 20
@@ -108,7 +108,7 @@ class PoolWorker(WorkerProcess):
         self.grown = threads
         """How many threads it has: more than `threads` where some wait for results."""
         self.held: dict[int, Running] = {}
-        self._given: list[Claimed] = []
+        self._given: list[Given] = []
         self._given_size = 0
         self.done = 0
         self.retiring = False
@@ -122,9 +122,11 @@ class PoolWorker(WorkerProcess):
         """It is to do this one; `hand_over` follows."""
         if not self.held:
             self.heard_at = time.monotonic()
-        self.held[running.claimed.id] = running
-        self._given.append(running.claimed)
-        self._given_size += len(running.claimed.args or "")
+        one = running.claimed
+        args = one.args or "{}"
+        self.held[one.id] = running
+        self._given.append((one.id, one.claim, one.attempt, one.task, args, one.policy))
+        self._given_size += len(args)
         if self._given_size > _MANY:
             self.hand_over()
 

@@ -79,10 +79,33 @@ class Arrangements:
         self.needs[job] = dict(self.edges[job])
 
     def was_retried(self, jobs: Sequence[InvocationId]) -> None:
-        """After the commit: they wait anew for those that are not final now."""
+        """After the commit: they wait anew for those that are not final now, save for those that wait for them."""
         for job in jobs:
             unfinished = [one for one in self.edges.get(job, {}) if not self.world.status(one).is_final]
-            self.needs[job] = {one: self.edges[job][one] for one in unfinished}
+            waived = {
+                row[0]
+                for row in self.world.see("SELECT on_id FROM jr_dependency WHERE invocation = ? AND settled", job)
+            }
+            for one in waived.intersection(unfinished):
+                assert job in self._needed_by(one), f"job {job} was retried, and does not wait anew for job {one}"
+            self.needs[job] = {one: self.edges[job][one] for one in unfinished if one not in waived}
+
+    def _needed_by(self, job: InvocationId) -> set[InvocationId]:
+        """All that must end before it can, or may have to, since they have places of its limit."""
+        found: set[InvocationId] = set()
+        to_see = [job]
+        while to_see:
+            one = to_see.pop()
+            rows = self.world.see(
+                "SELECT awaited FROM jr_edge WHERE waiter = ?1"
+                " UNION SELECT on_id FROM jr_dependency WHERE invocation = ?1 AND settled = 0"
+                " UNION SELECT holder.id FROM jr_invocation AS holder JOIN jr_invocation AS needy USING (limit_key)"
+                " WHERE needy.id = ?1 AND holder.status IN ('running', 'paused', 'resumed')",
+                one,
+            )
+            to_see += [row[0] for row in rows if row[0] not in found]
+            found |= {row[0] for row in rows}
+        return found
 
     def were_claimed(self, claimed: Sequence[Claimed]) -> None:
         """After the commit: none of them had anybody to wait for."""

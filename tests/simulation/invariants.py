@@ -64,6 +64,8 @@ def check_cycles(world: World) -> None:
     edges: dict[int, set[int]] = {}
     for waiter, awaited in world.see("SELECT waiter, awaited FROM jr_edge"):
         edges.setdefault(waiter, set()).add(awaited)
+    for waiter, on in world.see("SELECT invocation, on_id FROM jr_dependency WHERE settled = 0"):
+        edges.setdefault(waiter, set()).add(on)
     while free := {one for one, on in edges.items() if not on & edges.keys()}:
         for one in free:
             del edges[one]

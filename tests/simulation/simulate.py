@@ -12,6 +12,7 @@ from tests.simulation.arrangements import Arrangements, check_nothing_is_due
 from tests.simulation.clients import Client
 from tests.simulation.planner import Planner
 from tests.simulation.runner import SimulatedRunner
+from tests.simulation.windows import Windows
 from tests.simulation.world import QUEUES, Rates, World
 
 STEPS = 400
@@ -32,7 +33,7 @@ def simulate(seed: int, path: Path) -> list[str]:
     random = Random(seed)
     with Database(path, create=True, relaxed=True):
         eyes = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-        simulation = Simulation(World(random, Rates.drawn(random), eyes, path))
+        simulation = Simulation(World(random, Rates.drawn(random), eyes, path), seed)
         try:
             with times.clocks(simulation.world.clocks()):
                 simulation.run()
@@ -48,9 +49,10 @@ def simulate(seed: int, path: Path) -> list[str]:
 class Simulation:
     """Starts with a seed's world and ends with `close`."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, seed: int) -> None:
         self.world = world
         self.arranged = Arrangements(world)
+        self.windows = Windows(world, self.arranged, seed)
         world.heed_retries = self.arranged.was_retried
         self.clients = [Client(world, self.arranged), Client(world, self.arranged)]
         self.planner = Planner(world)
@@ -61,6 +63,7 @@ class Simulation:
         for number in range(STEPS):
             self._move_clock()
             self._step(number)
+            self.windows.step(self.clients[0].database)
             self.arranged.look()
             if number % CHECK_EVERY == 0:
                 invariants.check(self.world)

@@ -95,6 +95,8 @@ class World:
     runs: Counter[str] = field(default_factory=Counter)
     """Runs that somebody asked of a schedule, beside its instants."""
     heed_retries: Callable[[list[InvocationId]], None] = lambda _: None
+    not_before: dict[InvocationId, int] = field(default_factory=dict)
+    """When those begin, at the earliest, that were put off."""
     past: list[Ended] = field(default_factory=list)
     """Attempts that are over: whatever comes of them now comes too late."""
 
@@ -142,6 +144,8 @@ class World:
         assert counted == (spent.failures + 1, spent.crashes + 1), (
             f"job {claimed.id} is claimed with attempt and crashes {counted} after {spent}"
         )
+        moment = self.not_before.pop(claimed.id, 0)
+        assert moment <= self.latest, f"job {claimed.id} begins, and was put off until {moment - BEGINNING:+d} ms"
         self.claims[claimed.id] = claimed.claim
         self.held[claimed.id] = execution
 
@@ -204,4 +208,5 @@ class World:
         for job in jobs:
             self.spent[job] = Spent()
             self.final.pop(job, None)
+            self.not_before.pop(job, None)
         self.heed_retries(jobs)

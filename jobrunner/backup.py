@@ -5,8 +5,8 @@ import secrets
 import stat
 from pathlib import Path
 
-from jobrunner.connection import copy
 from jobrunner.database_file import check_file, sync_folder
+from jobrunner.errands import copy
 from jobrunner.errors import CannotCreate, UsageError
 
 _OF_SQLITE = ("-wal", "-shm", "-journal")

@@ -11,7 +11,7 @@ from jobrunner.database import Row
 from jobrunner.direct_client import DirectClient
 from jobrunner.errors import UsageError
 from jobrunner.guest import BorrowedDatabase, Caller
-from jobrunner.models import InvocationId, Request, State
+from jobrunner.models import InvocationId, Json, Request, State
 from jobrunner.outbox import text_of
 
 _UNFIT = ("AsyncSession", "AsyncConnection", "AsyncEngine", "Engine", "sessionmaker", "scoped_session")
@@ -109,6 +109,11 @@ class UsingClient(DirectClient):
             raise UsageError("a job cannot be waited for inside of app.using(conn): a runner sees it after the commit")
         return states
 
+    def await_result(self, invocation_id: int, timeout: float | None) -> Json:
+        """The same."""
+        self.wait([invocation_id], timeout)
+        return self.result(invocation_id)
+
     async def wait_async(self, ids: Sequence[int], timeout: float | None) -> None:
         """The same."""
         self.wait(ids, timeout)
@@ -144,7 +149,7 @@ class OutboxClient:
             "what is in an outbox is no job yet, and inside of app.using(conn, outbox=True) none can be asked"
         )
 
-    job = states = result = cancel = retry = log = progress = counts = wait = wait_async = _refuse
+    job = states = result = cancel = retry = log = progress = counts = wait = await_result = wait_async = _refuse
 
 
 def install(connection: Any, *, outbox: bool = False) -> list[str]:

@@ -57,6 +57,10 @@ class ChannelClient:
         """Block until all are final: the runner pauses this job meanwhile, and gives its slot to others."""
         return [_state(row) for row in self._ask("wait", list(ids), timeout)]
 
+    def await_result(self, invocation_id: int, timeout: float | None) -> Json:
+        """The same, and the answer is what it returned."""
+        return self._ask("result", invocation_id, timeout)
+
     async def wait_async(self, ids: Sequence[int], timeout: float | None) -> None:
         """The same from asyncio; one wait after the other, which for all of several is the same."""
         import asyncio  # only where it is needed: forks of a lean template are cheap

@@ -44,5 +44,8 @@ class Client(Protocol):
     def wait(self, ids: Sequence[int], timeout: float | None) -> list[State]:
         """Block until all are final; WaitTimeout where `timeout` seconds do not suffice."""
 
+    def await_result(self, invocation_id: int, timeout: float | None) -> Json:
+        """`wait` for this one, and its `result`."""
+
     async def wait_async(self, ids: Sequence[int], timeout: float | None) -> None:
         """`wait` for asyncio."""

@@ -1,4 +1,4 @@
-"""One connection to the database file: open, query by name, transact. With `connection`, all that knows apsw."""
+"""One connection to the database file: open, query by name, transact. With its neighbours, all that knows apsw."""
 
 import threading
 from collections.abc import Iterable, Iterator
@@ -9,11 +9,12 @@ from typing import Any
 import apsw
 
 from jobrunner import forks, sql
-from jobrunner.connection import TOLD, Opened, Patience, connect, make_wal, told
+from jobrunner.connection import Opened, Patience, connect, make_wal
 from jobrunner.database_file import check_file, make_file
 from jobrunner.errors import DatabaseBroken, DatabaseBusy, ForeignDatabase, JobRunnerError, NotBegun
 from jobrunner.identity import SCHEMA_VERSION, Identity
 from jobrunner.lifetime import Closing
+from jobrunner.sqlite_errors import TOLD, told
 
 Row = tuple[Any, ...]
 Value = None | int | float | str | bytes
@@ -31,7 +32,7 @@ class Database(Closing):
     ) -> None:
         self.path = path
         self.patience = Patience(30.0)
-        self._relaxed = relaxed
+        self.relaxed = relaxed
         self._checkpoint_pages = checkpoint_pages
         self._lock = threading.RLock()
         self._depth = 0
@@ -178,7 +179,7 @@ class Database(Closing):
             if self._closed:
                 raise JobRunnerError(f"{self.path} was closed: open it anew")
             self._opened = connect(
-                self.path, self.patience, relaxed=self._relaxed, checkpoint_pages=self._checkpoint_pages
+                self.path, self.patience, relaxed=self.relaxed, checkpoint_pages=self._checkpoint_pages
             )
         return self._opened
 
@@ -257,7 +258,7 @@ class Database(Closing):
             if self.identity.is_empty:
                 self.script(rest.rpartition("COMMIT;")[0])
         with told(self.path):
-            self._mine().connection.pragma("synchronous", 1 if self._relaxed else 2)
+            self._mine().connection.pragma("synchronous", 1 if self.relaxed else 2)
 
 
 def migrate(database: Database, version: int, target: int, scripts: dict[int, str]) -> None:

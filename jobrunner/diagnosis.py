@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from jobrunner import mending, schedules, sql
-from jobrunner.connection import objects_of
 from jobrunner.database import Database
 from jobrunner.database_file import check_file, free_bytes, is_open_to_others
 from jobrunner.direct_client import DirectClient
+from jobrunner.errands import objects_of
 from jobrunner.errors import DatabaseBroken, NoDatabase, NotAllowed, NotWritten, UsageError
 from jobrunner.kernel import boot_id
 from jobrunner.pulse import Life

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -93,16 +93,40 @@ class DirectClient:
 
     def wait(self, ids: Sequence[int], timeout: float | None) -> list[State]:
         """Block until all are final, woken by each commit; one look costs the same however many are waited for."""
+        unfinished = list(ids)
+
+        def are_final() -> bool:
+            nonlocal unfinished
+            unfinished = self._skip_final(unfinished)
+            return not unfinished
+
+        if not self._block_until(are_final, timeout):
+            raise WaitTimeout(timeout or 0, self._all_unfinished(unfinished))
+        return self.states(ids)
+
+    def await_result(self, invocation_id: int, timeout: float | None) -> Json:
+        """Both, and asked for once."""
+        state: State
+
+        def is_final() -> bool:
+            nonlocal state
+            state = self.states([invocation_id])[0]
+            return state.status.is_final
+
+        if not self._block_until(is_final, timeout):
+            raise WaitTimeout(timeout or 0, [invocation_id])
+        return state_backend.returned(self.database, state)
+
+    def _block_until(self, look: Callable[[], bool], timeout: float | None) -> bool:
+        """Look at each commit until it is so; False where it is not after `timeout` seconds."""
         deadline = _deadline(timeout)
         with CommitWatch(self.database) as watch:
-            unfinished = self._skip_final(list(ids))
-            while unfinished:
+            while not look():
                 left = 3600.0 if deadline is None else deadline - time.monotonic()
                 if left <= 0:
-                    raise WaitTimeout(timeout or 0, self._all_unfinished(unfinished))
+                    return False
                 watch.wait(left)
-                unfinished = self._skip_final(unfinished)
-        return self.states(ids)
+        return True
 
     async def wait_async(self, ids: Sequence[int], timeout: float | None) -> None:
         """The same for asyncio, which sleeps between looks that get rarer."""
@@ -137,6 +161,8 @@ class DirectClient:
         while ids:
             if not self.states(ids[:1])[0].status.is_final:
                 return ids
+            if len(ids) == 1:
+                return []
             page = self.states(ids[:_LOOK_AHEAD])
             done = next((n for n, state in enumerate(page) if not state.status.is_final), len(page))
             ids = ids[done:]

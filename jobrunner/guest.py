@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jobrunner import sql
-from jobrunner.connection import borrowing, statements_of
 from jobrunner.database import Database, Row, Value
 from jobrunner.database_file import make_file
+from jobrunner.errands import borrowing, statements_of
 from jobrunner.errors import ForeignDatabase, UsageError
 from jobrunner.identity import SCHEMA_VERSION, Identity
 

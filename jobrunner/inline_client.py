@@ -107,6 +107,11 @@ class InlineClient:
         """All of them: they are final."""
         return self.states(ids)
 
+    def await_result(self, invocation_id: int, timeout: float | None) -> Json:
+        """Its result, at once."""
+        self.wait([invocation_id], timeout)
+        return self.result(invocation_id)
+
     async def wait_async(self, ids: Sequence[int], timeout: float | None) -> None:
         """They are final."""
         self.states(ids)

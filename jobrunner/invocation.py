@@ -61,8 +61,7 @@ class Invocation(Generic[R]):
 
         Raises InvocationFailed, InvocationCancelled (also when expired), or WaitTimeout after `timeout` seconds.
         """
-        self._client.wait([self.id], timeout)
-        return cast(R, self._client.result(self.id))
+        return cast(R, self._client.await_result(self.id, timeout))
 
     async def aresult(self, timeout: float | None = None) -> R:
         """`result` for asyncio: other tasks go on meanwhile. A job that waits is paused, all of its process."""

@@ -3,12 +3,16 @@
 import contextlib
 import ctypes
 import os
+import struct
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _IN_MODIFY = 0x2
+_IN_ATTRIB = 0x4
+_EVENT = struct.Struct("iIII")
 _IN_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 
 is_linux = sys.platform == "linux"
@@ -83,13 +87,20 @@ class OwnEnvironment:
             self._memory[:] = value.encode()
 
 
+class FileChanges(NamedTuple):
+    """What happened to a watched file: whether its content was written; whether then its times were set."""
+
+    written: bool
+    touched: bool
+
+
 _idle_watchers: list[int] = []
 _watches: dict[int, int] = {}
 _of_process: list[int] = []
 
 
 def watch_changes(path: Path) -> int | None:
-    """A descriptor that gets readable when the file is written to; None where there is no inotify, or no watch left."""
+    """A descriptor that gets readable when the file is changed; None where there is no inotify, or no watch left."""
     if not is_linux:
         return None
     if _of_process != [os.getpid()]:
@@ -102,7 +113,7 @@ def watch_changes(path: Path) -> int | None:
         descriptor = int(_libc.inotify_init1(_IN_FLAGS))
     if descriptor < 0:
         return None
-    watch = _libc.inotify_add_watch(descriptor, os.fsencode(path), _IN_MODIFY)
+    watch = _libc.inotify_add_watch(descriptor, os.fsencode(path), _IN_MODIFY | _IN_ATTRIB)
     if watch < 0:
         os.close(descriptor)
         return None
@@ -110,12 +121,21 @@ def watch_changes(path: Path) -> int | None:
     return descriptor
 
 
+def file_changes(descriptor: int) -> FileChanges:
+    """What `watch_changes` has seen since this was last asked."""
+    last = 0
+    written = False
+    with contextlib.suppress(BlockingIOError):
+        while events := os.read(descriptor, 4096):
+            for _, last, _, _ in _EVENT.iter_unpack(events):  # of a file, not of a folder: no names between them
+                written |= last != _IN_ATTRIB
+    return FileChanges(written, last == _IN_ATTRIB)
+
+
 def stop_watching(descriptor: int) -> None:
     """Give back what `watch_changes` gave. It is kept for the next use: closing one blocks for some 10 ms."""
     _libc.inotify_rm_watch(descriptor, _watches.pop(descriptor))
-    with contextlib.suppress(BlockingIOError):
-        while os.read(descriptor, 4096):
-            pass
+    file_changes(descriptor)
     _idle_watchers.append(descriptor)
 
 

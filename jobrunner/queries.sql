@@ -561,6 +561,15 @@ UPDATE jr_invocation
  WHERE id IN (SELECT value FROM json_each(:ids)) AND status = 'pending'
    AND EXISTS (SELECT 1 FROM jr_dependency WHERE invocation = jr_invocation.id AND settled = 0);
 
+-- name: to_follow_up
+-- Whether `settling`, and `uncounted` or `complete`, would find something: mostly not, and this asks once for all.
+SELECT EXISTS (SELECT 1 FROM jr_invocation INDEXED BY jr_settling
+                WHERE dependents = 1 AND finished_at IS NOT NULL),
+       EXISTS (SELECT 1 FROM jr_invocation INDEXED BY jr_uncounted
+                WHERE batch IS NOT NULL AND finished_at IS NOT NULL AND counted = 0)
+       OR EXISTS (SELECT 1 FROM jr_batch INDEXED BY jr_batch_name
+                   WHERE finished_at IS NULL AND open = 0 AND done + failed = total);
+
 -- name: settling
 -- What has ended and has dependents, with each that was not told yet; NULL where all were.
 SELECT done.id, edge.invocation, edge.kind, done.status, done.reason

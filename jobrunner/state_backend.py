@@ -92,12 +92,16 @@ def states(database: Database, ids: Sequence[int]) -> list[State]:
 
 def result(database: Database, invocation_id: int) -> Json:
     """What the job returned; raises what became of it where that is not success."""
-    state = states(database, [invocation_id])[0]
+    return returned(database, states(database, [invocation_id])[0])
+
+
+def returned(database: Database, state: State) -> Json:
+    """`result`, where the final state is known already."""
     if state.status is Status.FAILED:
         raise failure(database, state)
     if state.status is not Status.SUCCESS:
-        raise InvocationCancelled(invocation_id, state.status, state.reason)
-    row = database.one("result", id=invocation_id)
+        raise InvocationCancelled(state.id, state.status, state.reason)
+    row = database.one("result", id=state.id)
     return json.loads(row[0]) if row else None
 
 

@@ -13,7 +13,7 @@ import pytest
 from jobrunner import App, Status
 from tests.conftest import StartRunner
 from tests.helpers.files import rows
-from tests.helpers.processes import RunnerProcess, is_alive
+from tests.helpers.processes import RunnerProcess, carriers, is_alive
 from tests.helpers.runners import RUNNERS, slots
 from tests.helpers.waiting import until, until_gone
 
@@ -189,7 +189,7 @@ def test_what_a_module_starts_when_it_is_imported_is_not_shared(app: App, runner
     release(folder, opens + "def word(): return [os.getpid() == os.getpgid(0), os.lseek(file.fileno(), 1, 1)]")
     reload(running)
     assert [app.enqueue("shop:word").result(timeout=30) for _ in range(2)] == [[True, 1]] * 2
-    until(lambda: running.workers == [])
+    until(lambda: not any(command.startswith("sleep") for command in carriers(folder, set()).values()))
 
 
 @pytest.mark.parametrize("mode", RUNNERS)

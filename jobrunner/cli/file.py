@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from jobrunner import backup as backups
-from jobrunner import connection
+from jobrunner import errands
 from jobrunner import guest as guests
 from jobrunner.cli import printing, session
 from jobrunner.cli.session import Session
@@ -105,7 +105,7 @@ def sql(
     script = sys.stdin.read() if statement in (None, "-") else str(statement)
     if not script.strip():
         raise UsageError('there is no SQL: type it as in `jobrunner sql "SELECT * FROM queues"`')
-    rows = connection.ask(called.path, script, write=write)
+    rows = errands.ask(called.path, script, write=write)
     if called.json:
         for found in rows:
             printing.write_json(dict(zip(found.columns, map(_plain, found.row), strict=True)))

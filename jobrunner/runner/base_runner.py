@@ -122,16 +122,17 @@ class BaseRunner(Placing):
 
     def runner_loop_iteration(self) -> None:
         """One turn: hear, then one transaction for all that came in and all that can be claimed, then tell."""
-        self._collect_messages()
         self._check_the_file()
+        self._rescue_the_dead()
+        self._tidy_up()
+        self._drain_outboxes()
+        self._get_ready()
+        self._collect_messages()
         self._heed_signals()
         self._renew()
         self._heed_cancels()
         self._attempts.enforce_deadlines(self.conf.kill_grace)
-        self._rescue_the_dead()
         self._tend()
-        self._tidy_up()
-        self._drain_outboxes()
         done = self._transact()
         for running in done.waits.paused:
             self._pause_waiting_process(running)
@@ -158,12 +159,21 @@ class BaseRunner(Placing):
     # Hearing
 
     def _collect_messages(self) -> None:
-        self._hearing.hear(self._patience())
+        until = time.monotonic() + self._patience()
+        # A write that nobody can see yet is no reason for a turn: what it writes is seen in a moment.
+        while not (self._hear(until - time.monotonic()) or time.monotonic() >= until):
+            pass
+
+    def _hear(self, patience: float) -> bool:
+        """Whether there is news: of a commit, or from anybody else than the watch."""
+        heard = self._hearing.hear(max(0.0, min(patience, self._watch.poll_seconds)))
         with self._setback.survived():
             if self._watch.has_committed():
                 self._intake.look_again()
                 self._waiting.look_again()
                 self._look_for_cancels = True
+                return True
+        return bool(heard - {self._watch.descriptor})
 
     def _check_the_file(self) -> None:
         with self._setback.survived():
@@ -175,7 +185,7 @@ class BaseRunner(Placing):
         now = time.monotonic()
         soonest = min((moment - now for moment in self._moments() if moment is not None), default=RESCUE_SECONDS)
         outboxes = RESCUE_SECONDS if self._is_stopping else self._outboxes.poll_seconds
-        return max(0.0, min(soonest, RESCUE_SECONDS, self._watch.poll_seconds, outboxes))
+        return max(0.0, min(soonest, RESCUE_SECONDS, outboxes))
 
     def _moments(self) -> Iterator[float | None]:
         yield from self._attempts.moments()
@@ -242,10 +252,16 @@ class BaseRunner(Placing):
         return self._waiting.classify_waiting_invocations()
 
     def _waiting_for_results(
-        self, running: Running, ids: list[InvocationId], reply: Reply, timeout: float | None
+        self,
+        running: Running,
+        ids: list[InvocationId],
+        reply: Reply,
+        timeout: float | None,
+        *,
+        for_result: bool = False,
     ) -> None:
         """A job asks to be told when others are final: in this turn's transaction it is paused if they are not."""
-        self._waiting.ask(running, reply, ids, timeout)
+        self._waiting.ask(running, reply, ids, timeout, for_result=for_result)
 
     # The transaction
 

@@ -33,8 +33,10 @@ class Hearing(Closing):
         """Listen to it no longer."""
         self._selector.unregister(descriptor)
 
-    def hear(self, patience: float) -> None:
-        """Sleep until something comes, for `patience` seconds at most, and have all that came heeded."""
-        for key, mask in self._selector.select(patience):
+    def hear(self, patience: float) -> set[int]:
+        """Sleep until something comes, for `patience` seconds at most, and have all that came heeded; tells whence."""
+        heard = self._selector.select(patience)
+        for key, mask in heard:
             if self.listens_to(key.fd):  # an earlier event of this turn may have ended it
                 key.data(mask)
+        return {key.fd for key, _ in heard}

@@ -46,10 +46,11 @@ class Asks(NamedTuple):
 
 
 class Waits(NamedTuple):
-    """The job waits until these are final, or for `timeout` seconds."""
+    """The job waits until these are final, or for `timeout` seconds; `for_result`: of the one it wants the result."""
 
     ids: list[InvocationId]
     timeout: float | None
+    for_result: bool = False
 
 
 class Progressed(NamedTuple):
@@ -114,10 +115,8 @@ def _parse(message: Message) -> Said:
             return Began() if message == ["began"] else GaveBack(*(_clean(why)[:MAX_PROGRESS] for why in message[1:]))
         case ["output", "stdout" | "stderr" as stream, str(text)]:
             return Wrote(stream, _bytes(text))
-        case ["ask", "wait", [list(ids), int() | float() | None as timeout]]:
-            return Waits([InvocationId(int(one)) for one in ids], _patience(timeout))
         case ["ask", str(verb), list(facts)]:
-            return Asks(verb, facts)
+            return _asks(verb, facts)
         case ["progress", int() | float() | None as fraction, str() | None as text] if _is_fraction(fraction):
             return Progressed(fraction, text and _clean(text)[:MAX_PROGRESS])
         case ["declared", str(policy)]:
@@ -125,6 +124,15 @@ def _parse(message: Message) -> Said:
         case ["imported", str(), bool()] | ["read", dict()]:
             return Read(message[1]) if message[0] == "read" else Imported(*message[1:])
     raise BadMessage(f"there is no message {message[0]!r} of this form")
+
+
+def _asks(verb: str, facts: list[Json]) -> Asks | Waits:
+    match verb, facts:
+        case "wait", [list(ids), int() | float() | None as timeout]:
+            return Waits([InvocationId(int(one)) for one in ids], _patience(timeout))
+        case "result", [int(one), int() | float() | None as timeout]:
+            return Waits([InvocationId(one)], _patience(timeout), for_result=True)
+    return Asks(verb, facts)
 
 
 def parse_done(message: Message) -> Done:

@@ -23,6 +23,9 @@ class Placing(ABC):
     def _send_off(self) -> None:
         """All that this turn has to place is placed."""
 
+    def _get_ready(self) -> None:
+        """This turn is over; where nothing is done now, what comes next may be prepared."""
+
     @abstractmethod
     def _signal(self, running: Running, number: int) -> None:
         """Send a signal to the processes of an attempt, and to none else."""

@@ -8,7 +8,7 @@ from jobrunner.runner.running import Running
 from jobrunner.runner.template_runner import TemplateRunner
 from jobrunner.runner.waiting import ClassifiedInvocations
 from jobrunner.runner.worker import run_invocation
-from jobrunner.runner.worker_process import WorkerProcess
+from jobrunner.runner.worker_process import SingleWorker, WorkerProcess
 
 __all__ = ["ChildProcessInfo", "ClassifiedInvocations", "ProcessRunner", "run_invocation"]
 
@@ -40,7 +40,37 @@ class ProcessRunner(TemplateRunner):
         ]
 
     def _start(self, running: Running) -> None:
-        self._start_process(running)
+        spare = self._spare
+        if spare is None:
+            self._start_process(running)
+        else:
+            self._employ(spare, running)
+
+    # A spare: a process that is forked before there is work, since that takes longer than anything else here
+
+    @property
+    def _spare(self) -> SingleWorker | None:
+        singles = (worker for worker in self._workers.values() if isinstance(worker, SingleWorker))
+        return next((worker for worker in singles if worker.is_spare), None)
+
+    def _get_ready(self) -> None:
+        # Only while nothing is in hand: so it has all modules that jobs have had the template import.
+        if self._attempts or self._is_stopping or self._must_rest() or self._spare is not None:
+            return
+        try:
+            self._spawn(SingleWorker(self._next_key), "spare")
+        except OSError:  # there is no work that waits for it
+            self._rest()
+
+    def _employ(self, spare: SingleWorker, running: Running) -> None:
+        spare.running = running
+        self._tell(spare, "do", *running.claimed)
+        if spare.pid:
+            self._begun(spare)
+
+    def _code_is_new(self) -> None:
+        if spare := self._spare:
+            self._forget(spare)  # it ends, since nobody speaks to it any more; another takes its place
 
     def _signal(self, running: Running, number: int) -> None:
         worker = self._get_process_for_invocation(running.claimed.id)

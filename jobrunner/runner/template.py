@@ -9,6 +9,7 @@ import contextlib
 import gc
 import importlib
 import json
+import mmap
 import os
 import select
 import signal
@@ -57,6 +58,7 @@ class Template:
         self._own_name = template_name(orders.number)
         self._pid = os.getpid()
         self._workers: dict[int, int] = {}  # pid: key
+        self._spares: dict[int, mmap.mmap] = {}  # key of one that was forked ahead: a byte that is 1 when it has work
         self._wakeup_read, self._wakeup_write = wakeup_pipe()
         self._mine = (orders.channel, self._wakeup_read, self._wakeup_write)
         self._stdin = os.open(os.devnull, os.O_RDONLY)
@@ -161,11 +163,14 @@ class Template:
         name = worker_name(key)
         # Whatever a worker does first costs it a copy of a page or two; done here, where the pages are ours, much less.
         self._name.rewrite(name)
+        spare = mmap.mmap(-1, 1) if first == ("spare",) else None
         try:
             pid = os.fork()
             if pid == 0:
-                self._become_worker(name, channel, (self._stdin, streams[0], streams[1]), list(first))
+                self._become_worker(name, channel, (self._stdin, streams[0], streams[1]), list(first), spare)
             self._workers[pid] = key
+            if spare is not None:
+                self._spares[key] = spare
             self._channel.post("forked", key, pid)
         except OSError as error:
             self._channel.post("not_forked", key, error.strerror)
@@ -174,11 +179,13 @@ class Template:
         for descriptor in descriptors:
             os.close(descriptor)
 
-    def _become_worker(self, name: str, channel: int, streams: tuple[int, int, int], first: list[Any]) -> NoReturn:
+    def _become_worker(
+        self, name: str, channel: int, streams: tuple[int, int, int], first: list[Any], spare: mmap.mmap | None
+    ) -> NoReturn:
         signal.set_wakeup_fd(-1)
         for descriptor in self._mine:
             os.close(descriptor)
-        run_worker(name, channel, streams, self._pid, first, self._orders.pass_env)
+        run_worker(name, channel, streams, self._pid, first, self._orders.pass_env, spare)
 
     def _signal(self, key: int, number: int) -> None:
         # Only processes that we have not reaped yet: their pids cannot have been given to others.
@@ -200,6 +207,7 @@ class Template:
             key = self._workers.pop(pid, None)
             if key is None:
                 continue  # an adopted orphan
+            self._spares.pop(key, None)
             self._clear_away(pid)
             self._channel.post("exit", key, pid, *_exit_facts(status), *_usage_facts(usage))
         if ended:
@@ -217,10 +225,11 @@ class Template:
             return
         # The template's own name has, too, what a task module started while it was imported.
         alive = {self._own_name, *map(worker_name, self._workers.values())}
+        some_work = any(key not in self._spares or self._spares[key][0] for key in self._workers.values())
         for pid in strangers:
             name = kernel.environment(pid).get(WORKER_VARIABLE)
             # One that has emptied its environment may belong to any job that still runs.
-            if (name is None and not self._workers) or (name is not None and name not in alive):
+            if (name is None and not some_work) or (name is not None and name not in alive):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
 

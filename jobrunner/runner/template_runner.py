@@ -98,8 +98,12 @@ class TemplateRunner(TemplateKeeper):
         self._deaths = 0  # it works: where a job kills it, the job's own crash budget ends that
         worker = self._workers[key]
         worker.pid = pid
+        self._begun(worker)
+
+    def _begun(self, worker: WorkerProcess) -> None:
+        """It is there, and has what it is to do."""
         for running in worker.runnings:
-            journal.started(running.claimed, pid)
+            journal.started(running.claimed, worker.pid)
             if running.claimed.kind != "function":  # a function says itself when its module is imported
                 running.start_clock()
 
@@ -126,6 +130,8 @@ class TemplateRunner(TemplateKeeper):
         for stream in list(worker.streams):
             self._take_output(worker, stream, 0)
         self._forget(worker)
+        if not worker.runnings:
+            self._rest()  # a spare that is not wanted, or cannot live here
         unstarted = worker.unstarted
         started = [one for one in worker.runnings if one not in unstarted]
         for running in started:
@@ -167,8 +173,8 @@ class TemplateRunner(TemplateKeeper):
                 self._take_outcome(worker, running, outcome, cpu_ms)
             case messages.Asks(verb, facts):
                 self._recorder.asked(running, reply, verb, facts)
-            case messages.Waits(ids, timeout):
-                self._waiting_for_results(running, ids, reply, timeout)
+            case messages.Waits(ids, timeout, for_result):
+                self._waiting_for_results(running, ids, reply, timeout, for_result=for_result)
             case messages.Progressed(fraction, text):
                 self._recorder.progress(running, fraction, text)
             case messages.Began():

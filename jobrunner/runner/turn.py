@@ -95,13 +95,7 @@ class Turn:
         if ended_some:
             self._intake.look_again()
             self._waiting.look_again()
-        settled, counted = dependencies.settle(self._database), batches.count(self._database)
-        self._more_to_settle = settled.more or counted.more
-        for what in counted.left_out:
-            log.error("%s", what)
-        if settled.released or settled.cancelled or counted.completed:
-            self._intake.look_again()
-            self._waiting.look_again()
+        self._follow_up()
         waits = self._waiting.write(slots)
         if waits.paused:
             self._intake.look_again()  # what they wait for may be taken now, even by a runner that ends
@@ -110,3 +104,17 @@ class Turn:
         # In here, since reading the arguments may fail: then nothing was claimed.
         admitted = [admit(self._database, one, self._conf) for one in claimed]
         return Done(admitted, waits, ended_some)
+
+    def _follow_up(self) -> None:
+        """What ended may let others go, call them off, or complete a batch."""
+        self._more_to_settle = False
+        to_settle, to_count = self._database.query("to_follow_up")[0]
+        if not (to_settle or to_count):
+            return
+        settled, counted = dependencies.settle(self._database), batches.count(self._database)
+        self._more_to_settle = settled.more or counted.more
+        for what in counted.left_out:
+            log.error("%s", what)
+        if settled.released or settled.cancelled or counted.completed:
+            self._intake.look_again()
+            self._waiting.look_again()

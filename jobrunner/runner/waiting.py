@@ -11,7 +11,8 @@ import psutil
 from jobrunner import orchestrator, queues, state_backend
 from jobrunner.database import Database
 from jobrunner.errors import DatabaseBroken, DatabaseBusy, JobRunnerError, WaitTimeout, facts_of
-from jobrunner.models import InvocationId, State
+from jobrunner.models import InvocationId
+from jobrunner.runner import requests
 from jobrunner.runner.running import Running
 
 PAUSED_PROCESS_BYTES = 20 << 20
@@ -40,6 +41,8 @@ class Waiter:
     timeout: float | None
     deadline: float | None
     unfinished: set[InvocationId]
+    for_result: bool
+    """Whether the answer is the result of the one, instead of where all stand."""
 
 
 class Changes(NamedTuple):
@@ -86,10 +89,18 @@ class WaitingRoom:
     def __len__(self) -> int:
         return len(self._waiters)
 
-    def ask(self, running: Running, reply: Reply, ids: list[InvocationId], timeout: float | None) -> None:
+    def ask(
+        self,
+        running: Running,
+        reply: Reply,
+        ids: list[InvocationId],
+        timeout: float | None,
+        *,
+        for_result: bool = False,
+    ) -> None:
         """A job asks to be told when all of `ids` are final."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        self._asking.append(Waiter(running, reply, ids, timeout, deadline, set()))
+        self._asking.append(Waiter(running, reply, ids, timeout, deadline, set(), for_result))
 
     def look_again(self) -> None:
         """Something may have become final."""
@@ -234,8 +245,9 @@ class WaitingRoom:
             self._answer(waiter)
 
     def _answer(self, waiter: Waiter) -> None:
-        states: list[State] = state_backend.states(self._database, waiter.ids)
-        self._draft.replies.append(partial(waiter.reply, "answer", states))
+        claimed = waiter.running.claimed
+        verb, facts = ("result", waiter.ids[:1]) if waiter.for_result else ("states", [waiter.ids])
+        self._draft.replies.append(partial(waiter.reply, *requests.answer(self._database, claimed, verb, facts)))
 
     def _not_ready(self) -> Iterator[Waiter]:
         return (one for number, one in self._waiters.items() if number not in self._ready)

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import mmap
 import os
 import signal
 import socket
@@ -54,19 +55,26 @@ def trial_name(number: int) -> str:
 
 
 def run_worker(
-    name: str, channel: int, streams: tuple[int, int, int], template: int, first: list[Any], pass_env: list[str]
+    name: str,
+    channel: int,
+    streams: tuple[int, int, int],
+    template: int,
+    first: list[Any],
+    pass_env: list[str],
+    spare: mmap.mmap | None,
 ) -> NoReturn:
     """Never returns: a worker must not fall back into the template's loop.
 
     `channel` and `streams` are descriptors, these in the order of their numbers to come; `template` is a pid, `first`
-    the first message if that came along, and `pass_env` has patterns of variables that commands see, too.
+    the first message if that came along, and `pass_env` has patterns of variables that commands see, too. `spare` is of
+    one that was forked ahead: a byte that tells the template when it has work.
     """
     code = UNDELIVERED
     try:
         _settle(streams, template)
         os.environ[WORKER_VARIABLE] = name
         # SocketType is what the class `socket` is made of, and has all that a channel needs.
-        code = _work(Channel(socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, channel)), first, pass_env)
+        code = _work(Channel(socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, channel)), first, pass_env, spare)
     except ChannelClosed:
         pass  # nobody is left to be told
     except BaseException:  # a fault of ours, or of a job that broke the interpreter: into the job's own output
@@ -86,7 +94,10 @@ def _settle(streams: tuple[int, int, int], template: int) -> None:
         os.close(source)
 
 
-def _work(channel: Channel, first: list[Any], pass_env: list[str]) -> int:
+def _work(channel: Channel, first: list[Any], pass_env: list[str], spare: mmap.mmap | None) -> int:
+    if spare is not None:
+        first = channel.receive()
+        spare[0] = 1
     verb, *facts = first or channel.receive()
     if verb == "pool":
         from jobrunner.runner.thread_runner import thread_runner_process_main  # brings threading, see channel

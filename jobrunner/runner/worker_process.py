@@ -75,16 +75,21 @@ class WorkerProcess(ABC):
 
 
 class SingleWorker(WorkerProcess):
-    """A process for one attempt."""
+    """A process for one attempt; forked ahead, it waits for it, and is a spare as long as it has none."""
 
-    def __init__(self, key: int, running: Running) -> None:
+    def __init__(self, key: int, running: Running | None = None) -> None:
         super().__init__(key)
         self.running = running
 
     @property
+    def is_spare(self) -> bool:
+        """Whether it can be given an attempt."""
+        return self.running is None and self.channel.fileno() >= 0
+
+    @property
     def runnings(self) -> list[Running]:
         """The one."""
-        return [self.running]
+        return [] if self.running is None else [self.running]
 
     def addressed(self, message: Message) -> tuple[Running | None, Message, Message]:
         """It can only be the one's."""

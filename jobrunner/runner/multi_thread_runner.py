@@ -40,6 +40,7 @@ class MultiThreadRunner(TemplateRunner):
     """Places functions in threads of up to `jobs` processes, `threads` in each."""
 
     mode = "thread"
+    worker_modules = ("jobrunner.runner.thread_runner",)
 
     WAITING_FOR_RESULTS_WARNING = (
         "%d threads of process %d wait for results, and each keeps its stack and what its job holds: "

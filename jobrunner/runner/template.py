@@ -40,6 +40,8 @@ class Orders(NamedTuple):
     number: int
     channel: int
     app_dir: str
+    own: list[str]
+    """Modules of jobrunner that workers of this runner need."""
     imports: list[str]
     again: list[str]
     """Modules that jobs had imported from the code before this."""
@@ -66,6 +68,8 @@ class Template:
     def main(self) -> None:
         """Import, say so, and obey until the runner is gone."""
         kernel.adopt_orphans()
+        for module in self._orders.own:  # now, and not in each worker: they may be of another version by then
+            importlib.import_module(module)
         output_router.install()
         sources.install()
         if self._orders.watch:

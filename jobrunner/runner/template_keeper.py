@@ -4,7 +4,7 @@ import logging
 import time
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from jobrunner import location, ownership, unknown_tasks
 from jobrunner.errors import ChannelClosed, JobRunnerError, UsageError
@@ -25,9 +25,12 @@ log = logging.getLogger("jobrunner.runner")
 class TemplateKeeper(BaseRunner):
     """Owns the templates that workers are forked from."""
 
+    worker_modules: ClassVar[tuple[str, ...]] = ()
+    """Modules of jobrunner that only workers of this kind of runner need."""
+
     def __init__(self, conf: RunSettings) -> None:
         super().__init__(conf)
-        self._templates = Templates(self.runner_args, conf, self._hearing, self._hear_template)
+        self._templates = Templates(self.runner_args, conf, self.worker_modules, self._hearing, self._hear_template)
         self._renewal = Renewal(self._templates)
         self._preloaded: set[str] = set()
         self._deaths = 0

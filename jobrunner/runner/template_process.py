@@ -25,7 +25,14 @@ class TemplateProcess:
     terminal's Ctrl-C does not reach it, and with no descriptor of ours but its end of the channel.
     """
 
-    def __init__(self, number: int, environment: dict[str, str], conf: RunSettings, again: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        number: int,
+        environment: dict[str, str],
+        conf: RunSettings,
+        own: Sequence[str] = (),
+        again: Sequence[str] = (),
+    ) -> None:
         self.number = number
         self.started_at = time.monotonic()
         self.workers: set[int] = set()
@@ -35,6 +42,7 @@ class TemplateProcess:
             "number": number,
             "channel": theirs.fileno(),
             "app_dir": str(conf.app_dir),
+            "own": own,
             "imports": conf.imports,
             "again": again,
             "pass_env": conf.pass_env,

@@ -19,9 +19,15 @@ class Templates:
     """The one that forks."""
 
     def __init__(
-        self, environment: dict[str, str], conf: RunSettings, hearing: Hearing, heed: Callable[[TemplateProcess], None]
+        self,
+        environment: dict[str, str],
+        conf: RunSettings,
+        own: Sequence[str],
+        hearing: Hearing,
+        heed: Callable[[TemplateProcess], None],
     ) -> None:
         self._environment = environment
+        self._own = own
         self._conf = conf
         self._hearing = hearing
         self._heed = heed
@@ -110,7 +116,7 @@ class Templates:
         return [*current, *coming, *self._finishing, *self._ending]
 
     def _begin(self, again: Sequence[str] = ()) -> TemplateProcess:
-        template = TemplateProcess(next(self._numbers), self._environment, self._conf, again)
+        template = TemplateProcess(next(self._numbers), self._environment, self._conf, self._own, again)
         self._hearing.listen(template.fileno(), lambda _: self._heed(template))
         return template
 

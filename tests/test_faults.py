@@ -103,9 +103,12 @@ def test_where_no_process_can_be_forked_jobs_wait_without_spending_an_attempt(
         running.until_ready()
         group.add([running.pid, running.template])
         group.allow(0)
+        app.enqueue(
+            "tests.tasks:square", {"n": 3}
+        )  # for a process that was forked before there was work, where one was
         job = app.enqueue("tests.tasks:square", {"n": 4})
         until(lambda: "no process can be forked: Resource temporarily unavailable" in running.stderr)
-        until(lambda: job.status is Status.PENDING)
+        until(lambda: job.status is Status.PENDING and job.details.reason is not None)
         assert (job.details.attempts, job.details.crashes) == (0, 0)
         assert job.details.reason == "its process could not be started"
         group.allow(None)

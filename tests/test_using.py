@@ -19,7 +19,7 @@ from jobrunner.errors import ForeignDatabase, InvocationNotFound, OtherLibrary
 from tests import tasks
 from tests.cli_helpers import Cli
 from tests.conftest import StartRunner
-from tests.helpers.files import rows
+from tests.helpers.files import rows_elsewhere as rows
 from tests.helpers.waiting import until
 
 Open = Callable[[Path], Any]

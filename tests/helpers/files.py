@@ -1,7 +1,9 @@
 """The database file as others see it: without our queries, and with the sqlite3 shell."""
 
+import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,30 @@ def rows(path: Path, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         return connection.execute(statement, values).fetchall()
     finally:
         connection.close()
+
+
+def rows_elsewhere(path: Path, statement: str) -> list[tuple[Any, ...]]:
+    """The same in a process of its own, for tests that have the file open by another SQLite library.
+
+    To close ours here would drop the locks of theirs, and two would write at a time.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _ELSEWHERE, str(path), statement],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=SECONDS,
+        check=True,
+    )
+    return list(map(tuple, json.loads(done.stdout)))
+
+
+_ELSEWHERE = """
+import json, sys
+from pathlib import Path
+from tests.helpers.files import rows
+json.dump(rows(Path(sys.argv[1]), sys.argv[2]), sys.stdout)
+"""
 
 
 def is_ours(path: Path) -> bool:

@@ -40,6 +40,17 @@ def test_a_command_is_done_by_it_too(app: App, runner: StartRunner) -> None:
     assert (did(app, job.id), job.log()) == ([(waiting, "success")], "here\n")
 
 
+def test_its_command_has_no_more_time_than_any_other(app: App, runner: StartRunner) -> None:
+    running = runner(jobs=1)
+    spare(running)
+    job = app.enqueue_command("sleep", "60", timeout="200ms")
+    app.wait([job], timeout=60)
+    with Database(app.path) as database:
+        [attempt] = state_backend.attempts(database, job.id)
+    assert attempt.outcome == "timeout"
+    assert attempt.finished_at - attempt.started_at < 9_000, "what placing may take is not added"
+
+
 def test_large_arguments_reach_it(app: App, runner: StartRunner) -> None:
     running = runner(jobs=1)
     waiting = spare(running)

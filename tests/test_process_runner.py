@@ -516,6 +516,25 @@ def test_a_module_that_ends_what_does_no_job_does_not_end_the_template(app: App,
     assert running.template == template
 
 
+def test_a_template_of_which_a_thread_writes_all_the_time_does_not_grow_with_its_forks(
+    app: App, runner: StartRunner, folder: Path
+) -> None:
+    module = """
+import gc, io, threading, time
+def talk():
+    while True:
+        print("all is well")
+        time.sleep(0.001)
+threading.Thread(target=talk, daemon=True).start()
+def streams(): return sum(isinstance(one, io.TextIOWrapper) for one in gc.get_objects())
+"""
+    (folder / "talking.py").write_text(module, "utf-8")
+    running = runner(jobs=1, app_dir=str(folder), imports=["talking"])
+    counts = [app.enqueue("talking:streams").result(timeout=60) for _ in range(20)]
+    assert max(counts) < 10
+    assert "Error" not in running.stderr
+
+
 @pytest.mark.parametrize("heed", ["SIG_DFL", "SIG_IGN"])
 def test_a_module_that_heeds_signals_when_it_is_imported_costs_no_job_its_end(
     app: App, runner: StartRunner, folder: Path, heed: str

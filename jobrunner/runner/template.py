@@ -217,7 +217,9 @@ class Template:
             key = self._workers.pop(pid, None)
             if key is None:
                 continue  # an adopted orphan
-            self._spares.pop(key, None)
+            spare = self._spares.pop(key, None)
+            if spare is not None and not spare[0]:
+                self._channel.post("unused", key)
             self._clear_away(pid)
             self._channel.post("exit", key, pid, *_exit_facts(status), *_usage_facts(usage))
         if ended:

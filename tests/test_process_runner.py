@@ -516,6 +516,54 @@ def test_a_module_that_ends_what_does_no_job_does_not_end_the_template(app: App,
     assert running.template == template
 
 
+def test_a_template_of_which_a_thread_writes_all_the_time_does_not_grow_with_its_forks(
+    app: App, runner: StartRunner, folder: Path
+) -> None:
+    module = """
+import gc, io, threading, time
+def talk():
+    while True:
+        print("all is well")
+        time.sleep(0.001)
+threading.Thread(target=talk, daemon=True).start()
+def streams(): return sum(isinstance(one, io.TextIOWrapper) for one in gc.get_objects())
+"""
+    (folder / "talking.py").write_text(module, "utf-8")
+    running = runner(jobs=1, app_dir=str(folder), imports=["talking"])
+    counts = [app.enqueue("talking:streams").result(timeout=60) for _ in range(20)]
+    assert max(counts) < 10
+    assert "Error" not in running.stderr
+
+
+@pytest.mark.parametrize("heed", ["SIG_DFL", "SIG_IGN"])
+def test_a_module_that_heeds_signals_when_it_is_imported_costs_no_job_its_end(
+    app: App, runner: StartRunner, folder: Path, heed: str
+) -> None:
+    module = f"""
+import signal
+signal.signal(signal.SIGCHLD, signal.{heed})
+def word(): return "done"
+"""
+    (folder / "heeding.py").write_text(module, "utf-8")
+    runner(jobs=1, app_dir=str(folder))
+    jobs = [app.enqueue("heeding:word").result(timeout=60) for _ in range(3)]
+    assert jobs == ["done"] * 3
+
+
+def test_who_terminates_a_job_is_heeded_whatever_a_module_has_set_that_came_with_an_earlier_one(
+    app: App, runner: StartRunner, folder: Path
+) -> None:
+    module = """
+import signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def is_default(): return signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+"""
+    (folder / "deaf.py").write_text(module, "utf-8")
+    runner(jobs=1, app_dir=str(folder))
+    app.enqueue("deaf:is_default").result(timeout=60)
+    assert app.enqueue("deaf:is_default").result(timeout=60), "as where the module is named to the runner"
+
+
 def test_what_a_stopped_template_of_a_dead_runner_keeps_alive_is_gone_before_its_job_starts_again(
     app: App, runner: StartRunner, folder: Path
 ) -> None:

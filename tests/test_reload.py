@@ -192,6 +192,17 @@ def test_what_a_module_starts_when_it_is_imported_is_not_shared(app: App, runner
     until(lambda: not any(command.startswith("sleep") for command in carriers(folder, set()).values()))
 
 
+def test_a_module_that_waits_for_no_child_keeps_no_new_code_away(app: App, runner: StartRunner, folder: Path) -> None:
+    release(folder, "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n", "careless")
+    release(folder, SHOP)
+    running = start(runner, folder, imports=["careless"])
+    assert app.enqueue("shop:word").result(timeout=60) == "old"
+    release(folder, NEW)
+    running.hang_up()
+    until(lambda: TAKEN in running.stderr or REFUSED in running.stderr)
+    assert app.enqueue("shop:word").result(timeout=60) == "new"
+
+
 @pytest.mark.parametrize("mode", RUNNERS)
 def test_jobs_of_tasks_that_come_with_the_new_code_are_done(
     app: App, runner: StartRunner, folder: Path, mode: str

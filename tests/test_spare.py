@@ -4,7 +4,7 @@ import os
 import signal
 from pathlib import Path
 
-from jobrunner import App, state_backend
+from jobrunner import App, Status, state_backend
 from jobrunner.database import Database
 from tests.conftest import StartRunner
 from tests.helpers.processes import RunnerProcess
@@ -40,6 +40,17 @@ def test_a_command_is_done_by_it_too(app: App, runner: StartRunner) -> None:
     assert (did(app, job.id), job.log()) == ([(waiting, "success")], "here\n")
 
 
+def test_its_command_has_no_more_time_than_any_other(app: App, runner: StartRunner) -> None:
+    running = runner(jobs=1)
+    spare(running)
+    job = app.enqueue_command("sleep", "60", timeout="200ms")
+    app.wait([job], timeout=60)
+    with Database(app.path) as database:
+        [attempt] = state_backend.attempts(database, job.id)
+    assert attempt.outcome == "timeout"
+    assert attempt.finished_at - attempt.started_at < 9_000, "what placing may take is not added"
+
+
 def test_large_arguments_reach_it(app: App, runner: StartRunner) -> None:
     running = runner(jobs=1)
     waiting = spare(running)
@@ -57,6 +68,18 @@ def test_one_that_is_killed_costs_no_job_anything_and_is_replaced(app: App, runn
     job = app.enqueue("tests.tasks:square", {"n": 3})
     assert job.result(timeout=60) == 9
     assert [outcome for _, outcome in did(app, job.id)] == ["success"]
+
+
+def test_a_job_that_was_given_to_a_dead_one_has_not_crashed(app: App, runner: StartRunner) -> None:
+    running = runner(jobs=1, imports=["tests.tasks"])
+    waiting, template = spare(running), running.template
+    os.kill(template, signal.SIGSTOP)  # so that nobody tells the runner
+    os.kill(waiting, signal.SIGKILL)
+    job = app.enqueue("tests.tasks:square", {"n": 3}, on_crash="fail")
+    until(lambda: job.status is Status.RUNNING)
+    os.kill(template, signal.SIGCONT)
+    assert job.result(timeout=60) == 9, "at most once, and once is not taken up by a process that never read of it"
+    assert job.details.attempts == 1
 
 
 def test_it_ends_with_its_runner_and_with_its_template(app: App, runner: StartRunner) -> None:

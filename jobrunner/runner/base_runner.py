@@ -307,8 +307,8 @@ class BaseRunner(Placing):
 
     def _try_to_start(self, running: Running) -> None:
         try:
+            running.start_clock(PLACING_SECONDS)  # before: who is there already starts it anew in there
             self._start(running)
-            running.start_clock(PLACING_SECONDS)
         except OSError as error:
             log.error("no process for job %d: %s", running.claimed.id, error)
             self._give_back(running)

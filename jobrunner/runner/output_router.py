@@ -30,7 +30,7 @@ class OutputRouter(io.TextIOBase):
         self._descriptor = descriptor
         self._opened: io.TextIOWrapper | None = None
         self._opening = allocate_lock()
-        self._before: list[io.TextIOWrapper] = []
+        self._lent: list[io.TextIOWrapper] = []
 
     def rebind(self) -> None:
         """The descriptor is another file soon: begin with an empty buffer, when something is written."""
@@ -38,18 +38,20 @@ class OutputRouter(io.TextIOBase):
 
     @property
     def _own(self) -> io.TextIOWrapper:
-        if self._opened is None:
+        opened = self._opened  # asked once: the template may fork while another thread of it writes
+        if opened is None:
             with self._opening:
-                self._open_once()
-        return cast(io.TextIOWrapper, self._opened)
+                opened = self._open_once()
+        return opened
 
-    def _open_once(self) -> None:
-        if self._opened is None:
-            self._opened = open(  # noqa: SIM115 - it lives as long as the process
+    def _open_once(self) -> io.TextIOWrapper:
+        opened = self._opened
+        if opened is None:
+            opened = self._opened = open(  # noqa: SIM115 - it lives as long as it is in use
                 self._descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False
             )
-            self._before.append(self._opened)  # never to be collected: a module may hold its buffer
             _in_use.append(self)
+        return opened
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -78,7 +80,12 @@ class OutputRouter(io.TextIOBase):
     @property
     def buffer(self) -> Any:
         """For those who write bytes."""
-        return self._own.buffer if self._link() is None else _Bytes(self)
+        if self._link() is not None:
+            return _Bytes(self)
+        own = self._own
+        if own not in self._lent:
+            self._lent.append(own)  # never to be collected: that would close its buffer, which a module may hold
+        return own.buffer
 
     def write(self, text: str) -> int:
         """Write to the job's log, or to the descriptor."""
@@ -95,14 +102,16 @@ class OutputRouter(io.TextIOBase):
         """Write to the job's log what need not be text."""
         link = self._link()
         if link is None:
-            self._own.buffer.write(data)
+            own = self._own
+            own.buffer.write(data)
         else:
             link.output(self._name, data.decode("utf-8", "surrogateescape"))
 
     def flush(self) -> None:
         """Nothing is held back for a job's log."""
-        if self._opened is not None:
-            self._opened.flush()
+        opened = self._opened
+        if opened is not None:
+            opened.flush()
 
     def fileno(self) -> int:
         """The descriptor below, which is the whole process's."""

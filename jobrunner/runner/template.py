@@ -91,7 +91,7 @@ class Template:
             self._end_everything()
 
     def _heed_children(self) -> None:
-        # After the imports: they may have set handlers of their own. What is set here is what a worker begins with.
+        # After any import: it may have set handlers of its own. What is set here is what a worker begins with.
         for number, handler in WORKER_SIGNALS.items():
             signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_BLOCK, WORKER_SIGNALS)  # the runner ends us by closing the channel
@@ -117,9 +117,10 @@ class Template:
             self._channel.post("import_failed", module, *trial.reason(error))
 
     def _try(self, module: str) -> None:
-        """As `_preload`, but before there are workers that could import it first: a child does."""
+        """As `_import_quietly`, but before there are workers that could import it first: a child does."""
         if module in sys.modules:
             return
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where a module ignores it, nobody can wait for a child
         name = trial_name(self._orders.number)
         self._name.rewrite(name)
         sys.stdout.flush()
@@ -134,7 +135,7 @@ class Template:
         self._sweep()
         code = os.waitstatus_to_exitcode(status)
         if code == trial.CLEAN:
-            self._preload(module)
+            self._import_quietly(module)
         elif code not in {trial.UNSHARED, trial.GONE, trial.FAILED}:
             self._channel.post("import_failed", module, f"its import ends the process, with {code}", None)
 
@@ -152,6 +153,11 @@ class Template:
             self._channel.post("schedules", plans, modules)
 
     def _preload(self, module: str) -> None:
+        self._import_quietly(module)
+        self._heed_children()
+        self._reap()  # nobody may have woken us in the meantime
+
+    def _import_quietly(self, module: str) -> None:
         # A worker has imported it without harm; should it fail here, each worker goes on importing it itself.
         # It may raise anything, sys.exit() included: that would end the template, and all workers with it.
         with contextlib.suppress(BaseException):
@@ -211,7 +217,9 @@ class Template:
             key = self._workers.pop(pid, None)
             if key is None:
                 continue  # an adopted orphan
-            self._spares.pop(key, None)
+            spare = self._spares.pop(key, None)
+            if spare is not None and not spare[0]:
+                self._channel.post("unused", key)
             self._clear_away(pid)
             self._channel.post("exit", key, pid, *_exit_facts(status), *_usage_facts(usage))
         if ended:

@@ -130,6 +130,10 @@ class TemplateKeeper(BaseRunner):
         """A worker could not be had."""
 
     @abstractmethod
+    def _unused(self, key: int) -> None:
+        """A worker that was forked ahead has ended, and had read nothing; `_exited` follows."""
+
+    @abstractmethod
     def _exited(self, key: int, pid: int, *facts: Any) -> None:
         """A worker is reaped; the facts are those of `Exit`."""
 
@@ -148,6 +152,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "ready": lambda *_: None,
     "forked": lambda runner, *facts: runner._forked(*facts),
     "not_forked": lambda runner, *facts: runner._not_forked(*facts),
+    "unused": lambda runner, *facts: runner._unused(*facts),
     "exit": lambda runner, *facts: runner._exited(*facts),
     "import_failed": TemplateKeeper._import_failed,
     "schedules": lambda *_: None,  # of a template that replaces one that died: they are the same

@@ -123,6 +123,9 @@ class TemplateRunner(TemplateKeeper):
     def _must_rest(self) -> bool:
         return time.monotonic() < self._rests_until
 
+    def _unused(self, key: int) -> None:
+        self._workers[key].is_unused = True
+
     def _exited(self, key: int, pid: int, *facts: Any) -> None:
         self._templates.reaped(key)
         worker = self._workers.pop(key)

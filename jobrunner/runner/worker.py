@@ -129,8 +129,9 @@ def run_invocation(claimed: Claimed, policy: Policy, channel: Channel) -> int:
     except BaseException as error:  # importing a user's module may raise anything
         return _deliver(channel, Outcome(failure=execution.describe(error)))
     if before is not None:
-        # What was opened by an import, all workers would share if the template did it.
-        channel.send("imported", module, kernel.open_descriptors() == before and execution.is_quiet())
+        # What was opened by an import, all workers would share if the template did it, which must hear of its children.
+        hears = _signal.getsignal(_CHILD_ENDED) == _DEFAULT
+        channel.send("imported", module, hears and kernel.open_descriptors() == before and execution.is_quiet())
     if word := execution.first_word(claimed.policy, found):
         channel.send(*word)
     outcome = execution.perform(found.function, args)

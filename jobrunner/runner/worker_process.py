@@ -26,6 +26,8 @@ class WorkerProcess(ABC):
     def __init__(self, key: int) -> None:
         self.key = key
         self.pid = 0
+        self.is_unused = False
+        """Whether it is known to have read nothing of what it was told."""
         pipes: list[int] = []
         try:
             pipes += _pipe()
@@ -47,7 +49,7 @@ class WorkerProcess(ABC):
     @property
     def unstarted(self) -> list[Running]:
         """Those of them that it cannot have begun."""
-        return []
+        return self.runnings if self.is_unused else []
 
     @abstractmethod
     def addressed(self, message: Message) -> tuple[Running | None, Message, Message]:

@@ -76,13 +76,21 @@ def plant(fault: Fault, copy: Path) -> None:
             shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, copy / name)
+    for name, text in planted(fault).items():
+        (copy / name).write_text(text)
+
+
+def planted(fault: Fault) -> dict[str, str]:
+    """The files that the fault is in, with it."""
+    texts: dict[str, str] = {}
     for edit in fault.edits:
-        text = (copy / edit.file).read_text()
+        text = texts.get(edit.file) or (ROOT / edit.file).read_text()
         if text.count(edit.find) != 1:
             raise NotPlanted(
                 f"{fault.name}: {edit.file} has it {text.count(edit.find)} times, and not once: {edit.find}"
             )
-        (copy / edit.file).write_text(text.replace(edit.find, edit.replace))
+        texts[edit.file] = text.replace(edit.find, edit.replace)
+    return texts
 
 
 def judge(fault: Fault) -> Verdict:

@@ -34,14 +34,16 @@ def adopt_orphans() -> None:
 
 def children() -> list[int]:
     """The pids of this one-threaded process's children, adopted ones too; empty where the kernel tells none."""
+    listed = b""
     try:
         descriptor = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY)  # open() would take twice as long
+        try:
+            while piece := os.read(descriptor, 65536):
+                listed += piece
+        finally:
+            os.close(descriptor)
     except OSError:
         return []
-    listed = b""
-    while piece := os.read(descriptor, 65536):
-        listed += piece
-    os.close(descriptor)
     return list(map(int, listed.split()))
 
 

@@ -1,7 +1,9 @@
-"""Which process of threads gets the next job of a turn."""
+"""Which process of threads gets the next job of a turn, and which job gets a process of its own."""
 
 from collections.abc import Iterable
 
+from jobrunner.policy import CRASH_BUDGET
+from jobrunner.runner.running import Running
 from jobrunner.runner.worker_process import PoolWorker
 
 
@@ -46,3 +48,13 @@ class Filling:
 
 def _held(pool: PoolWorker) -> int:
     return len(pool.held)
+
+
+def needs_its_own_process(running: Running) -> bool:
+    """Programs; what has a folder or an environment of its own; and who crashed so often that it is its last chance.
+
+    When a process of threads dies, nobody can tell whose fault it was: alone, the guilty takes no neighbour along
+    any more, and the innocent succeeds.
+    """
+    claimed, policy = running.claimed, running.policy
+    return claimed.kind != "function" or bool(policy.cwd or policy.env) or claimed.crashes >= CRASH_BUDGET

@@ -14,10 +14,9 @@ import psutil
 
 from jobrunner.channel import Message
 from jobrunner.models import Exit
-from jobrunner.policy import CRASH_BUDGET
 from jobrunner.runner import messages
 from jobrunner.runner.ahead import Ahead
-from jobrunner.runner.filling import Filling
+from jobrunner.runner.filling import Filling, needs_its_own_process
 from jobrunner.runner.pool_status import PoolNews, ProcessState, ProcessStatus
 from jobrunner.runner.running import Running
 from jobrunner.runner.settings import RunSettings
@@ -166,7 +165,7 @@ class MultiThreadRunner(TemplateRunner):
     # Placing
 
     def _start(self, running: Running) -> None:
-        if _needs_its_own_process(running):
+        if needs_its_own_process(running):
             self._start_process(running)
             return
         pool = self._filling.choose() or self._spawn_thread_runner_process()
@@ -279,16 +278,6 @@ class MultiThreadRunner(TemplateRunner):
     def _resume_waiting_process(self, running: Running) -> None:
         if not isinstance(self._worker_of(running), PoolWorker):
             self._signal(running, signal.SIGCONT)
-
-
-def _needs_its_own_process(running: Running) -> bool:
-    """Programs; what has a folder or an environment of its own; and who crashed so often that it is its last chance.
-
-    When a process of threads dies, nobody can tell whose fault it was: alone, the guilty takes no neighbour along
-    any more, and the innocent succeeds.
-    """
-    claimed, policy = running.claimed, running.policy
-    return claimed.kind != "function" or bool(policy.cwd or policy.env) or claimed.crashes >= CRASH_BUDGET
 
 
 @functools.lru_cache(256)  # of many short jobs, most took no whole millisecond

@@ -158,8 +158,10 @@ CREATE TABLE jr_invocation (
         CHECK (limit_rate IS NULL AND limit_period IS NULL OR limit_rate > 0 AND limit_period > 0),
     CONSTRAINT "a started job has a runner" CHECK (runner IS NOT NULL OR claim = 0),
     CONSTRAINT "a finished job has a time of its end, and only a finished one"
-        CHECK ((finished_at IS NOT NULL)
-             = (status = 'success' OR status = 'failed' OR status = 'cancelled' OR status = 'expired'))
+        CHECK ((finished_at IS NOT NULL
+                AND (status = 'success' OR status = 'failed' OR status = 'cancelled' OR status = 'expired'))
+            OR (finished_at IS NULL
+                AND status <> 'success' AND status <> 'failed' AND status <> 'cancelled' AND status <> 'expired'))
 ) STRICT;
 
 -- Only what is alive is indexed by status: a claim costs the same beside a million finished,

@@ -31,13 +31,17 @@ class Taken(NamedTuple):
 
 def claim(database: Database, runner: RunnerId, queues: Sequence[str], limit: int) -> list[Claimed]:
     """Take up to `limit` pending invocations of the queues (none named: all); then they are RUNNING and ours."""
-    return take(database, runner, queues, limit).claimed
+    with database.transaction():
+        return take(database, runner, queues, limit).claimed
 
 
 def take(
     database: Database, runner: RunnerId, queues: Sequence[str], limit: int, *, awaited_only: bool = False
 ) -> Taken:
-    """`claim`, of all or of those that others wait for; and tell of those that were over a limit which drops them."""
+    """`claim`, inside a transaction, of all or of those that others wait for.
+
+    It tells, too, of those that were over a limit which drops them.
+    """
     names = list(dict.fromkeys(queues)) or [row[0] for row in database.query("queues_with_pending")]
     found = shares(database, names)
     taken = Taken([], next_at=found.next_at)
@@ -97,10 +101,12 @@ def _take(database: Database, runner: RunnerId, names: Sequence[str], limit: int
 def _take_unlimited(
     database: Database, runner: RunnerId, queue: str, limit: int, *, awaited_only: bool
 ) -> list[Claimed]:
-    rows = database.query(
-        "claim_unlimited", runner=runner, queue=queue, limit=limit, least_waiters=int(awaited_only), now=now_ms()
-    )
-    return [Claimed._make(row) for row in rows]
+    now = now_ms()
+    rows = database.query("best_unlimited", queue=queue, limit=limit, least_waiters=int(awaited_only), now=now)
+    claimed = [Claimed._make(row) for row in rows]
+    if claimed:
+        database.query("claim_these", runner=runner, queue=queue, limit=limit, least_waiters=int(awaited_only), now=now)
+    return claimed
 
 
 def _best_first(claimed: list[Claimed]) -> list[Claimed]:

@@ -51,6 +51,8 @@ class Verdict(NamedTuple):
 
 _UNTOLD = (None,) * 6
 """An exit of which nothing is known."""
+_NO_RESULT = (None, "null")
+"""What has no row."""
 RETURNED = "given back before it began"
 _SUCCESS = Verdict(Status.SUCCESS, "success")
 _INTERRUPTIONS: dict[StopReason, str] = {
@@ -134,36 +136,43 @@ def _death(exit: Exit) -> str:
 
 def record_all(database: Database, ended: Sequence[Ended], runner: RunnerId) -> list[Verdict | None]:
     """`record` for each, in order; those that simply succeeded are written together, in a third of the time."""
-    held = _record_simple(database, [one for one in ended if _is_simple(one)], runner)
-    if len(held) == len(ended):
+    simple = [one for one in ended if _is_simple(one)]
+    try:
+        with database.transaction():
+            _record_simple(database, simple)
+    except _NotAllHeld:  # who is paused, or was given up, is told apart
+        return [record(database, one, runner) for one in ended]
+    if len(simple) == len(ended):
         return [_SUCCESS] * len(ended)
-    return [_SUCCESS if _fence(one) in held else record(database, one, runner) for one in ended]
+    return [_SUCCESS if _is_simple(one) else record(database, one, runner) for one in ended]
 
 
 def _is_simple(ended: Ended) -> bool:
     return ended.claimed.limit_key is None and _succeeded(ended)
 
 
-def _fence(ended: Ended) -> tuple[int, int]:
-    return ended.claimed[:2]
+class _NotAllHeld(Exception):
+    """Some of those that succeeded do not hold their claims any more."""
 
 
-def _record_simple(database: Database, simple: Sequence[Ended], runner: RunnerId) -> set[tuple[int, int]]:
-    """Gives those that held their claims still; who is paused, or was given up, is none of them."""
+def _record_simple(database: Database, simple: Sequence[Ended]) -> None:
     now = now_ms()
-    ids: dict[int, list[int]] = {}
-    for one in simple:
-        ids.setdefault(one.claimed.claim, []).append(one.claimed.id)
-    held = {
-        (row[0], claim)
-        for claim, those in ids.items()
-        for row in database.query("succeed", ids=json.dumps(those), claim=claim, now=now)
-    }
-    mine = simple if len(held) == len(simple) else [one for one in simple if _fence(one) in held]
-    if results := [(one.claimed.id, one.outcome.result) for one in mine if one.outcome and _has_result(one)]:
+    by_claim: dict[int, list[int]] = {}
+    by_exit: dict[Exit | None, list[int]] = {}
+    results: list[tuple[Value, ...]] = []
+    for claimed, _, outcome, exit, _, _ in simple:
+        by_claim.setdefault(claimed.claim, []).append(claimed.id)
+        by_exit.setdefault(exit, []).append(claimed.id)
+        if outcome is not None and outcome.result not in _NO_RESULT:
+            results.append((claimed.id, outcome.result))
+    for claim, ids in by_claim.items():
+        if database.change("succeed", ids=json.dumps(ids), claim=claim, now=now) != len(ids):
+            raise _NotAllHeld
+    for exit, ids in by_exit.items():
+        pid, code, _, cpu_ms, peak_kb, _ = exit or _UNTOLD
+        database.query("put_successes", ids=json.dumps(ids), pid=pid, exit_code=code, cpu_ms=cpu_ms, peak_kb=peak_kb)
+    if results:
         database.change_many("put_result", results)
-    database.change_many("put_success", [_success_row(one.claimed, one.exit, runner, now) for one in mine])
-    return held
 
 
 def record(database: Database, ended: Ended, runner: RunnerId) -> Verdict | None:
@@ -179,8 +188,9 @@ def record(database: Database, ended: Ended, runner: RunnerId) -> Verdict | None
         if verdict.status in (Status.PENDING, Status.SCHEDULED):
             database.query("heed_cancel", id=ended.claimed.id, claim=ended.claimed.claim, now=now_ms())
         limits.let_in(database, [ended.claimed.limit_key])
-        if verdict.status is Status.SUCCESS and ended.outcome is not None and _has_result(ended):
-            database.query("put_result", id=ended.claimed.id, value=ended.outcome.result)
+        result = ended.outcome.result if ended.outcome is not None else None
+        if verdict.status is Status.SUCCESS and result not in _NO_RESULT:
+            database.query("put_result", id=ended.claimed.id, value=result)
         database.change_many("put_attempt", [_attempt_row(ended, verdict, runner, now_ms())])
         if verdict.outcome == "unknown" or (verdict.outcome == "interrupted" and ended.exit is None):
             database.query("not_started", id=ended.claimed.id, claim=ended.claimed.claim)
@@ -261,15 +271,6 @@ def drop_edges(database: Database, waiter: int) -> None:
     if database.one("waits_of", id=waiter) is not None:
         database.query("count_waiter", id=waiter, change=-1)
         database.query("drop_edges", id=waiter)
-
-
-def _has_result(ended: Ended) -> bool:
-    return ended.outcome is not None and ended.outcome.result not in (None, "null")
-
-
-def _success_row(claimed: Claimed, exit: Exit | None, runner: RunnerId, now: int) -> tuple[Value, ...]:
-    pid, code, _, cpu_ms, peak_kb, _ = exit or _UNTOLD
-    return claimed.id, claimed.claim, claimed.attempt, runner, pid, claimed.started_at, now, code, cpu_ms, peak_kb
 
 
 def _attempt_row(ended: Ended, verdict: Verdict, runner: RunnerId, now: int) -> tuple[Value, ...]:

@@ -26,7 +26,8 @@ from tests.helpers.waiting import until
 
 HOT = (
     "claim",
-    "claim_unlimited",
+    "best_unlimited",
+    "claim_these",
     "any_limited",
     "next_due",
     "counts",

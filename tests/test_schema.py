@@ -309,7 +309,8 @@ def test_jobs_are_counted_in_each_status_and_queue(database: Database, path: Pat
 
 PLANS = {
     "claim": {"jr_pending"},
-    "claim_unlimited": {"jr_pending"},
+    "best_unlimited": {"jr_pending"},
+    "claim_these": {"jr_pending"},
     "any_limited": {"jr_choosy"},
     "queues_with_pending": {"jr_pending"},
     "has_pending": {"jr_pending"},
@@ -364,7 +365,7 @@ def test_the_hot_statements_read_indexes_of_what_is_alive(
     assert not {"SCAN jr_invocation", "SEARCH jr_invocation"} & {*text.splitlines()}, f"through all rows: {text}"
 
 
-@pytest.mark.parametrize("name", ["claim", "claim_unlimited", "promote_due", "next_due"])
+@pytest.mark.parametrize("name", ["claim", "best_unlimited", "claim_these", "promote_due", "next_due"])
 def test_no_order_is_made_by_sorting_what_is_pending_or_due(database: Database, path: Path, name: str) -> None:
     lines = plan(path, name).splitlines()
     sorts = [line for line in lines if "TEMP B-TREE" in line]

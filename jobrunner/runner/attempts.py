@@ -43,11 +43,13 @@ class Attempts:
         """Those that have a deadline, are being stopped, wait for others, or have written something."""
         return self._looked_after.values()
 
-    def remove(self, running: Running) -> None:
-        """It is over, whatever came of it."""
-        self._in_hand.pop(running.claimed.id, None)
-        self._looked_after.pop(running.claimed.id, None)
-        self._waiting.forget(running)
+    def remove(self, *those: Running) -> None:
+        """They are over, whatever came of them."""
+        for running in those:
+            self._in_hand.pop(running.claimed.id, None)
+        for running in those if self._looked_after else ():
+            self._looked_after.pop(running.claimed.id, None)
+        self._waiting.forget(*those)
         if not self._in_hand:
             self.idle_since = time.monotonic()
 

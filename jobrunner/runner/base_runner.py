@@ -71,7 +71,10 @@ class BaseRunner(Placing):
                 self._on_start()  # starts the template: nothing is open yet
                 with (
                     Database(
-                        self.conf.database, create=True, relaxed=self.conf.relaxed, checkpoint_pages=1000
+                        self.conf.database,
+                        create=True,
+                        relaxed=self.conf.relaxed,
+                        checkpoint_pages=1000,
                     ) as database,
                     RunnerLocks(self.conf.database) as locks,
                 ):
@@ -319,7 +322,7 @@ class BaseRunner(Placing):
         self._intake.postpone(1.0)
         self._conclude(running)
 
-    def _conclude(self, running: Running) -> None:
-        """An attempt is over, whatever came of it."""
-        self._attempts.remove(running)
-        self._recorder.ended(running)
+    def _conclude(self, *those: Running) -> None:
+        """Attempts are over, whatever came of them."""
+        self._attempts.remove(*those)
+        self._recorder.ended(*those)

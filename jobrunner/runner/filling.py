@@ -1,6 +1,7 @@
 """Which process of threads gets the next job of a turn, and which job gets a process of its own."""
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 from jobrunner.policy import CRASH_BUDGET
 from jobrunner.runner.running import Running
@@ -14,11 +15,11 @@ class Filling:
         self._most = most
         self._pools: list[PoolWorker] = []
         self._chosen: PoolWorker | None = None
-        self._crowded: list[PoolWorker] = []
+        self._crowded: Iterator[PoolWorker] | None = None
 
     def begin(self, pools: Iterable[PoolWorker]) -> None:
         """A turn begins with these processes."""
-        self._pools, self._chosen, self._crowded = list(pools), None, []
+        self._pools, self._chosen, self._crowded = list(pools), None, None
 
     def started(self, pool: PoolWorker) -> None:
         """One more was started in this turn."""
@@ -30,7 +31,7 @@ class Filling:
         Where none may be, what was claimed ahead goes where the fewest wait for a thread.
         """
         if self._crowded:
-            return min(self._crowded, key=_held)
+            return next(self._crowded)
         if self._chosen is None or not self._chosen.has_room:
             having_room = [pool for pool in self._pools if pool.has_room]
             self._chosen = max(having_room, key=lambda pool: pool.active, default=None)
@@ -42,12 +43,21 @@ class Filling:
         if not taking or serving < self._most:
             return None
         if all(pool.most is None for pool in taking):
-            self._crowded = taking  # for the rest of this turn
+            self._crowded = _evenly(taking)  # for the rest of this turn
+            return next(self._crowded)
         return min(taking, key=_held)
 
 
 def _held(pool: PoolWorker) -> int:
     return len(pool.held)
+
+
+def _evenly(pools: Sequence[PoolWorker]) -> Iterator[PoolWorker]:
+    """Again and again that which has least, where each is given one more then."""
+    for level in itertools.count(min(map(_held, pools))):
+        for pool in pools:
+            if len(pool.held) <= level:
+                yield pool
 
 
 def needs_its_own_process(running: Running) -> bool:

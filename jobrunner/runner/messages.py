@@ -139,15 +139,16 @@ def parse_done(message: Message) -> Done:
     """`["done", microseconds, [invocation, claim, result, CPU milliseconds], ...]`; BadMessage where it is none."""
     try:
         _, took_us, *rows = message
-        return Done(_measure(took_us), [_succeeded(*row) for row in rows])
+        return Done(_measure(took_us), [_succeeded(row) for row in rows])
     except (TypeError, ValueError, RecursionError) as error:
         raise BadMessage(f"a message that cannot be read: {error!r}") from error
 
 
-def _succeeded(invocation_id: Json, claim: Json, result: Json, cpu_ms: Json) -> Succeeded:
-    if not (type(invocation_id) is type(claim) is int and type(result) is str):
+def _succeeded(row: Json) -> Succeeded:
+    invocation_id, claim, result, cpu_ms = row
+    if not (type(invocation_id) is type(claim) is type(cpu_ms) is int and 0 <= cpu_ms < _LARGEST):
         raise BadMessage("a success without its facts")
-    return Succeeded(invocation_id, claim, _result(result), _measure(cpu_ms))
+    return Succeeded(invocation_id, claim, _NOTHING if result == "null" else _result(result), cpu_ms)
 
 
 def _measure(number: Json) -> int:
@@ -156,7 +157,9 @@ def _measure(number: Json) -> int:
     return number
 
 
-def _result(result: str) -> Outcome:
+def _result(result: Json) -> Outcome:
+    if type(result) is not str:
+        raise BadMessage("a result that is no text")
     if result == "null":
         return _NOTHING
     payload.load(result, "result")

@@ -191,20 +191,31 @@ class MultiThreadRunner(TemplateRunner):
             return
         done = messages.parse_done(message)
         self._ahead.delivered(len(done.jobs), done.took_us / 1_000_000)
-        for one in done.jobs:
-            running = worker.held.get(one.id)
-            if running is not None and running.claimed.claim == one.claim:
-                self._take_outcome(worker, running, one.outcome, one.cpu_ms)
+        ended = []
+        for invocation_id, claim, outcome, cpu_ms in done.jobs:
+            running = worker.held.get(invocation_id)
+            if running is None or running.claimed.claim != claim:
+                continue
+            if running.paused_at is not None:
+                self._take_outcome(worker, running, outcome, cpu_ms)
+                continue
+            del worker.held[invocation_id]
+            running.outcome, running.exit = outcome, _exit(worker.pid, cpu_ms)
+            ended.append(running)
+        self._have_ended(worker, *ended)
 
     def _delivered(self, worker: WorkerProcess, running: Running, cpu_ms: int | None) -> None:
         if isinstance(worker, PoolWorker):
             del worker.held[running.claimed.id]
-            worker.done += 1
-            worker.heard_at, worker.is_asked_back = time.monotonic(), False
             running.exit = _exit(worker.pid, cpu_ms)
-            self._conclude(running)
-            if worker.retiring:
-                self._end_if_empty(worker)
+            self._have_ended(worker, running)
+
+    def _have_ended(self, pool: PoolWorker, *those: Running) -> None:
+        # Together: to tell everybody of each takes longer than a short job.
+        pool.done += len(those)
+        pool.heard_at, pool.is_asked_back = time.monotonic(), False
+        self._conclude(*those)
+        self._end_if_empty(pool)
 
     # Claimed ahead
 

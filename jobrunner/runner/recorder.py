@@ -57,9 +57,9 @@ class Recorder:
         """How many jobs have failed here for good."""
         self._replies: list[Callable[[], None]] = []
 
-    def ended(self, running: Running) -> None:
-        """An attempt is over."""
-        self._ended.append(running)
+    def ended(self, *those: Running) -> None:
+        """Attempts are over."""
+        self._ended += those
 
     def asked(self, running: Running, reply: Reply, verb: str, facts: list[Json]) -> None:
         """A job asks something and waits for the answer."""

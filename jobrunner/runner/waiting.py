@@ -107,11 +107,11 @@ class WaitingRoom:
         self._look = bool(self._waiters)
         self._has_no_place = False
 
-    def forget(self, running: Running) -> None:
-        """The job's process is gone, or going; nobody is to be told."""
+    def forget(self, *those: Running) -> None:
+        """Their processes are gone, or going; nobody is to be told."""
         if self._asking:
-            self._asking = [one for one in self._asking if one.running is not running]
-        if self._waiters:
+            self._asking = [one for one in self._asking if one.running not in those]
+        for running in those if self._waiters else ():
             self._waiters.pop(running.claimed.id, None)
             self._ready.pop(running.claimed.id, None)
 

@@ -98,8 +98,14 @@ class Committed:
         return apsw.SQLITE_OK
 
 
-def connect(path: Path, patience: Patience, *, relaxed: bool, checkpoint_pages: int) -> Opened:
-    """Open the file with all the settings that jobrunner needs; it must exist."""
+def connect(
+    path: Path, patience: Patience, *, relaxed: bool, checkpoint_pages: int, undo_in_memory: bool = False
+) -> Opened:
+    """Open the file with all the settings that jobrunner needs; it must exist.
+
+    `undo_in_memory`: what undoes a statement or a part of a transaction that fails is kept in memory; SQLite puts more
+    than 64 kB of it into a file, which each turn of a busy runner would make anew.
+    """
     if tuple(map(int, apsw.sqlite_lib_version().split("."))) < OLDEST_SQLITE:
         raise JobRunnerError(
             f"SQLite {apsw.sqlite_lib_version()} is too old (it can lose commits): pip install -U apsw"
@@ -122,6 +128,8 @@ def connect(path: Path, patience: Patience, *, relaxed: bool, checkpoint_pages: 
     else:
         connection.set_wal_hook(Committed(path, checkpoint_pages))
     connection.pragma("journal_size_limit", 64 << 20)
+    if undo_in_memory:
+        connection.pragma("temp_store", 2)
     return Opened(connection, connection.cursor(), Anchor(connection, _RELAXED_REST if relaxed else 0.0))
 
 

@@ -28,12 +28,19 @@ class Database(Closing):
     """
 
     def __init__(
-        self, path: Path, *, create: bool = False, relaxed: bool = False, checkpoint_pages: int = 10_000
+        self,
+        path: Path,
+        *,
+        create: bool = False,
+        relaxed: bool = False,
+        checkpoint_pages: int = 10_000,
+        undo_in_memory: bool = False,
     ) -> None:
         self.path = path
         self.patience = Patience(30.0)
         self.relaxed = relaxed
         self._checkpoint_pages = checkpoint_pages
+        self._undo_in_memory = undo_in_memory
         self._lock = threading.RLock()
         self._depth = 0
         self._opened: Opened | None = None
@@ -179,7 +186,11 @@ class Database(Closing):
             if self._closed:
                 raise JobRunnerError(f"{self.path} was closed: open it anew")
             self._opened = connect(
-                self.path, self.patience, relaxed=self.relaxed, checkpoint_pages=self._checkpoint_pages
+                self.path,
+                self.patience,
+                relaxed=self.relaxed,
+                checkpoint_pages=self._checkpoint_pages,
+                undo_in_memory=self._undo_in_memory,
             )
         return self._opened
 

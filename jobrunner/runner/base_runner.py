@@ -75,6 +75,7 @@ class BaseRunner(Placing):
                         create=True,
                         relaxed=self.conf.relaxed,
                         checkpoint_pages=1000,
+                        undo_in_memory=True,
                     ) as database,
                     RunnerLocks(self.conf.database) as locks,
                 ):

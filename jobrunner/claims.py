@@ -58,7 +58,7 @@ def take(
             found.next_at,
             taken.rated or now.rated,
         )
-    return taken._replace(claimed=_best_first(taken.claimed))
+    return taken if len(found.shares) == 1 else taken._replace(claimed=_best_first(taken.claimed))
 
 
 def _take(database: Database, runner: RunnerId, names: Sequence[str], limit: int, *, awaited_only: bool) -> Taken:
@@ -95,7 +95,7 @@ def _take(database: Database, runner: RunnerId, names: Sequence[str], limit: int
         limits.blocked(database, over)
     if parked:
         let_in |= limits.let_in(database, limits.mixed(looked_at))
-    return Taken(claimed, dropped, more=parked >= BLOCKED_AT_ONCE or let_in, rated=is_rated)
+    return Taken(_best_first(claimed), dropped, more=parked >= BLOCKED_AT_ONCE or let_in, rated=is_rated)
 
 
 def _take_unlimited(
@@ -103,10 +103,9 @@ def _take_unlimited(
 ) -> list[Claimed]:
     now = now_ms()
     rows = database.query("best_unlimited", queue=queue, limit=limit, least_waiters=int(awaited_only), now=now)
-    claimed = [Claimed._make(row) for row in rows]
-    if claimed:
+    if rows:
         database.query("claim_these", runner=runner, queue=queue, limit=limit, least_waiters=int(awaited_only), now=now)
-    return claimed
+    return [Claimed._make(row) for row in rows]
 
 
 def _best_first(claimed: list[Claimed]) -> list[Claimed]:

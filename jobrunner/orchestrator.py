@@ -148,7 +148,7 @@ def record_all(database: Database, ended: Sequence[Ended], runner: RunnerId) -> 
 
 
 def _is_simple(ended: Ended) -> bool:
-    return ended.claimed.limit_key is None and _succeeded(ended)
+    return _succeeded(ended) and ended.claimed.limit_key is None
 
 
 class _NotAllHeld(Exception):

@@ -284,6 +284,8 @@ class BaseRunner(Placing):
     def _wants_transaction(self) -> bool:
         if self._setback.is_resting:
             return False
+        if self._recorder.has_more:
+            return True
         slots, ahead = self._reclaim_available_slots(), self._claims_ahead()
         return self._turn.wants(slots, ahead, may_claim=self._may_claim()) or self._has_news()
 

@@ -79,20 +79,14 @@ class Read(NamedTuple):
     files: dict[str, Signature]
 
 
-class Succeeded(NamedTuple):
-    """One of several jobs of a worker with threads that have succeeded."""
-
-    id: int
-    claim: int
-    outcome: Outcome
-    cpu_ms: int
-
-
 class Done(NamedTuple):
-    """Several jobs of a worker with threads have succeeded, and took so many microseconds of its clock in all."""
+    """Several jobs of a worker with threads have succeeded, and took so many microseconds of its clock in all.
+
+    Of each: its number, its claim, its outcome and its CPU milliseconds.
+    """
 
     took_us: int
-    jobs: list[Succeeded]
+    jobs: list[tuple[int, int, Outcome, int]]
 
 
 Said = Delivered | Began | Wrote | Asks | Waits | Progressed | Policy | GaveBack | Imported | Read
@@ -139,27 +133,23 @@ def parse_done(message: Message) -> Done:
     """`["done", microseconds, [invocation, claim, result, CPU milliseconds], ...]`; BadMessage where it is none."""
     try:
         _, took_us, *rows = message
-        return Done(_measure(took_us), [_succeeded(row) for row in rows])
+        ids, claims, results, cpu_ms = zip(*rows, strict=True)
+        _check_measures(took_us, *ids, *claims, *cpu_ms)
+        outcomes = [_NOTHING if result == "null" else _result(result) for result in results]
+        return Done(took_us, list(zip(ids, claims, outcomes, cpu_ms, strict=True)))
     except (TypeError, ValueError, RecursionError) as error:
         raise BadMessage(f"a message that cannot be read: {error!r}") from error
 
 
-def _succeeded(row: Json) -> Succeeded:
-    invocation_id, claim, result, cpu_ms = row
-    if not (type(invocation_id) is type(claim) is type(cpu_ms) is int and 0 <= cpu_ms < _LARGEST):
-        raise BadMessage("a success without its facts")
-    return Succeeded(invocation_id, claim, _NOTHING if result == "null" else _result(result), cpu_ms)
-
-
-def _measure(number: Json) -> int:
-    if not (type(number) is int and 0 <= number < _LARGEST):
-        raise BadMessage("a success with measures that are none")
-    return number
+def _check_measures(*numbers: Json) -> None:
+    # All at once: to look at each on its own takes longer than to read it.
+    if {*map(type, numbers)} != {int} or min(numbers) < 0 or max(numbers) >= _LARGEST:
+        raise BadMessage("successes without their facts")
 
 
 def _result(result: Json) -> Outcome:
     if type(result) is not str:
-        raise BadMessage("a result that is no text")
+        raise BadMessage("a result that is not text")
     if result == "null":
         return _NOTHING
     payload.load(result, "result")

@@ -202,7 +202,8 @@ class MultiThreadRunner(TemplateRunner):
             del worker.held[invocation_id]
             running.outcome, running.exit = outcome, _exit(worker.pid, cpu_ms)
             ended.append(running)
-        self._have_ended(worker, *ended)
+        if ended:
+            self._have_ended(worker, *ended)
 
     def _delivered(self, worker: WorkerProcess, running: Running, cpu_ms: int | None) -> None:
         if isinstance(worker, PoolWorker):

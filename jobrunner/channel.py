@@ -13,7 +13,6 @@ import socket
 import struct
 from _thread import allocate_lock  # not threading, which costs each fork half a millisecond
 from collections.abc import Iterator, Sequence
-from json.scanner import make_scanner
 
 from jobrunner.errors import ChannelBroken, ChannelClosed, UsageError
 from jobrunner.models import Json
@@ -27,7 +26,7 @@ _FEW = 1 << 14
 """Bytes to read at once where little is coming: each reading makes a buffer for all that it may get."""
 _ROOM_FOR_DESCRIPTORS = socket.CMSG_SPACE(32 * 4)
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-_scan = make_scanner(json.JSONDecoder())
+_decode = json.JSONDecoder().raw_decode
 # As plain numbers: to join two of the enums of `socket` takes as long as to read a message.
 _UNIX, _STREAM = int(socket.AF_UNIX), int(socket.SOCK_STREAM)
 _NOT_WAITING = int(socket.MSG_DONTWAIT)
@@ -169,8 +168,8 @@ def _frame(message: Sequence[Json]) -> bytes:
 def _parse(body: bytes) -> Message:
     try:
         text = body.decode()
-        message, end = _scan(text, 0)
-    except (ValueError, StopIteration, RecursionError) as error:
+        message, end = _decode(text)
+    except (ValueError, RecursionError) as error:
         raise ChannelBroken("the other side sent what is no message") from error
     if not isinstance(message, list) or not message or end != len(text):
         raise ChannelBroken("the other side sent what is no message")

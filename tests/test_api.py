@@ -25,6 +25,7 @@ from jobrunner import (
     WaitTimeout,
     current,
 )
+from jobrunner.models import InvocationId
 from tests import tasks
 from tests.conftest import StartRunner
 from tests.helpers.files import rows
@@ -234,15 +235,15 @@ def test_a_job_that_does_not_come_to_its_end_times_out(app: App) -> None:
     "ask",
     [
         lambda app: app.invocation(99),
-        lambda app: Invocation(lambda: app.client, 99).status,
-        lambda app: Invocation(lambda: app.client, 99).result(),
-        lambda app: Invocation(lambda: app.client, 99).details,
-        lambda app: Invocation(lambda: app.client, 99).log(),
-        lambda app: Invocation(lambda: app.client, 99).progress,
-        lambda app: Invocation(lambda: app.client, 99).cancel(),
-        lambda app: Invocation(lambda: app.client, 99).retry(),
+        lambda app: Invocation(lambda: app.client, InvocationId(99)).status,
+        lambda app: Invocation(lambda: app.client, InvocationId(99)).result(),
+        lambda app: Invocation(lambda: app.client, InvocationId(99)).details,
+        lambda app: Invocation(lambda: app.client, InvocationId(99)).log(),
+        lambda app: Invocation(lambda: app.client, InvocationId(99)).progress,
+        lambda app: Invocation(lambda: app.client, InvocationId(99)).cancel(),
+        lambda app: Invocation(lambda: app.client, InvocationId(99)).retry(),
         lambda app: app.wait([99]),
-        lambda app: asyncio.run(Invocation(lambda: app.client, 99).aresult()),
+        lambda app: asyncio.run(Invocation(lambda: app.client, InvocationId(99)).aresult()),
         lambda app: app.invocation(2**70),
         lambda app: app.invocation(-1),
     ],

@@ -19,7 +19,7 @@ from jobrunner.errors import UsageError
 from jobrunner.inline_client import InlineClient
 from jobrunner.invocation import AnyInvocation, Invocation
 from jobrunner.location import find_database
-from jobrunner.models import InvocationId, Json, Kind
+from jobrunner.models import InvocationId, Json, Kind, Request
 from jobrunner.options import Options, OptionWords, joined
 from jobrunner.plans import plan_of
 from jobrunner.status import Status
@@ -215,7 +215,9 @@ class App:
 
     def _enqueue(self, task: str, kind: Kind, args: Json, options: OptionWords) -> AnyInvocation:
         text, jobs = outputs.keep(args)
-        request = outputs.given(Options().but(**options).request(task, text, args, kind), jobs)
+        # Where nothing is said it is the default: to make all options takes longer than the insert.
+        request = Options().but(**options).request(task, text, args, kind) if options else Request(task, kind, text)
+        request = outputs.given(request, jobs)
         return Invocation(self._get_client, self.client.enqueue([joined(request)])[0])
 
     def invocation(self, invocation_id: int) -> AnyInvocation:

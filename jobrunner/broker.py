@@ -25,8 +25,11 @@ def enqueue(database: Database, requests: Sequence[Request]) -> list[InvocationI
     if len(requests) == 1 and (row := _plain_row(requests[0], now_ms())) is not None:
         # One statement is a transaction already: half of the time that is not the disk's.
         return [InvocationId(database.insert("enqueue_plain", row))]
-    now = now_ms()
-    rows = [row for request in requests if (row := _plain_row(request, now)) is not None]
+    return _insert_many(database, requests)
+
+
+def _insert_many(database: Database, requests: Sequence[Request]) -> list[InvocationId]:
+    rows = _plain_rows(requests)
     if len(rows) == len(requests):
         return _insert_plain(database, rows)
     if _have_keys(requests):
@@ -47,6 +50,17 @@ def _plain_row(request: Request, now: int) -> tuple[Value, ...] | None:
     if more != _NO_MORE or len(args) > INLINE_BYTES:
         return None
     return task, kind, args, queue, priority, label, policy, parent, now
+
+
+def _plain_rows(requests: Sequence[Request]) -> list[tuple[Value, ...]]:
+    """Those of the first ones that are plain, all of them where all are."""
+    now, rows = now_ms(), []
+    for request in requests:
+        row = _plain_row(request, now)
+        if row is None:
+            break
+        rows.append(row)
+    return rows
 
 
 def _insert_plain(database: Database, rows: Sequence[tuple[Value, ...]]) -> list[InvocationId]:

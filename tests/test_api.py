@@ -66,6 +66,12 @@ def test_options_change_the_call_and_not_the_task(app: App) -> None:
     assert (plain.details.queue, plain.status, plain.details.label) == ("mail", Status.PENDING, "a letter")
 
 
+def test_a_job_by_name_without_options_is_one_whose_options_are_the_defaults(app: App) -> None:
+    plain = app.enqueue("tests.tasks:add", {"a": 1}).details
+    said = app.enqueue("tests.tasks:add", {"a": 1}, queue="default", retry=None).details
+    assert plain == said._replace(id=plain.id, created_at=plain.created_at)
+
+
 def test_options_never_share_names_with_arguments(app: App, drain: Drain) -> None:
     job = tasks.shapes.enqueue(1, 2, priority=5, queue=6)
     assert (job.details.priority, job.details.queue) == (0, "default")
@@ -124,6 +130,21 @@ def test_arguments_are_kept_by_name_in_the_order_of_the_function(app: App) -> No
     ]
     named = ['{"a":1}', *['{"a":1,"b":2}'] * 3, '{"user":1,"account":"x"}']
     assert [job.details.args for job in jobs] == named
+
+
+def greet(name: str = "you") -> str:
+    """Can be called without arguments."""
+    return f"hello {name}"
+
+
+def test_calls_without_arguments_are_alike_whatever_came_between_them(app: App) -> None:
+    task = app.task(greet)
+    jobs = [task.enqueue(), task.enqueue("me"), task.enqueue(), task.options(delay="1h").enqueue(), task.enqueue()]
+    assert [job.details.args for job in jobs] == ["{}", '{"name":"me"}', "{}", "{}", "{}"]
+    assert [job.status for job in jobs] == [*[Status.PENDING] * 3, Status.SCHEDULED, Status.PENDING]
+    with app.batch("greetings"):
+        assert task.enqueue().details.batch == "greetings"
+    assert task.enqueue().details.batch is None
 
 
 def test_what_no_worker_could_import_cannot_be_a_task(app: App) -> None:

@@ -132,13 +132,13 @@ def test_arguments_are_kept_by_name_in_the_order_of_the_function(app: App) -> No
     assert [job.details.args for job in jobs] == named
 
 
-def greet(name: str = "you") -> str:
+def welcome(name: str = "you") -> str:
     """Can be called without arguments."""
     return f"hello {name}"
 
 
 def test_calls_without_arguments_are_alike_whatever_came_between_them(app: App) -> None:
-    task = app.task(greet)
+    task = app.task(welcome)
     jobs = [task.enqueue(), task.enqueue("me"), task.enqueue(), task.options(delay="1h").enqueue(), task.enqueue()]
     assert [job.details.args for job in jobs] == ["{}", '{"name":"me"}', "{}", "{}", "{}"]
     assert [job.status for job in jobs] == [*[Status.PENDING] * 3, Status.SCHEDULED, Status.PENDING]

@@ -10,10 +10,9 @@ from types import CoroutineType, ModuleType
 from typing import Any, NamedTuple
 
 from jobrunner import aliases, payload
-from jobrunner.errors import NotSerializable, TaskNotFound, TaskUnknown
+from jobrunner.errors import NotSerializable, TaskNotFound, TaskUnknown, type_name
 from jobrunner.models import Failure, Json, Outcome
 from jobrunner.payload import POSITIONAL
-from jobrunner.policy import type_name
 
 MAX_MESSAGE = 10_000
 """Characters of an exception's message that are kept."""

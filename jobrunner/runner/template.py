@@ -19,7 +19,7 @@ from collections.abc import Callable
 from resource import struct_rusage
 from typing import Any, NamedTuple, NoReturn
 
-from jobrunner import kernel, location
+from jobrunner import kernel
 from jobrunner.channel import Channel
 from jobrunner.errors import ChannelClosed
 from jobrunner.runner import output_router, sources, trial
@@ -147,6 +147,8 @@ class Template:
         """What the imported modules declare, and which modules of their packages are there."""
         declarations = sys.modules.get("jobrunner.declarations")
         if declarations is not None:
+            from jobrunner import location  # brings pathlib, which costs each fork
+
             plans = declarations.noted(location.find_database())
             packages = {module.partition(".")[0] for module in self._orders.imports}
             modules = [module for module in sys.modules if module.partition(".")[0] in packages]

@@ -8,16 +8,15 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from jobrunner import environment, execution, kernel
 from jobrunner.channel import Channel
 from jobrunner.context import Current, ProcessLink, enter_process
 from jobrunner.errors import ChannelClosed, TaskUnknown
 from jobrunner.models import UNDELIVERED, Claimed, Failure, Outcome
-from jobrunner.policy import Policy
 from jobrunner.runner import sources
 
 WORKER_VARIABLE = "JOBRUNNER_WORKER"
@@ -37,6 +36,16 @@ _signal = importlib.import_module("_signal")
 _CHILD_ENDED, _DEFAULT, _UNBLOCK = int(signal.SIGCHLD), int(signal.SIG_DFL), int(signal.SIG_UNBLOCK)
 _UNBLOCKED = tuple(map(int, WORKER_SIGNALS))
 _KILL = int(signal.SIGKILL)
+
+
+class Surroundings(NamedTuple):
+    """What of an invocation's policy is the worker's; the runner has read it all, and sees to the rest."""
+
+    cwd: str | None
+    env: Mapping[str, str]
+
+
+_UNSAID = Surroundings(None, {})
 
 
 def worker_name(key: int) -> str:
@@ -105,22 +114,30 @@ def _work(channel: Channel, first: list[Any], pass_env: list[str], spare: mmap.m
         thread_runner_process_main(channel, *facts)
         return 0
     claimed = Claimed(*facts)
-    policy = Policy.from_json(claimed.policy)
+    around = _surroundings(claimed.policy)
     if claimed.kind == "function":
-        return run_invocation(claimed, policy, channel)
-    return _become_program(claimed, policy, channel, pass_env)
+        return run_invocation(claimed, around, channel)
+    return _become_program(claimed, around, channel, pass_env)
 
 
-def run_invocation(claimed: Claimed, policy: Policy, channel: Channel) -> int:
+def _surroundings(policy: str | None) -> Surroundings:
+    # Not by Policy.from_json: that module brings a megabyte of others, whose pages each fork copies the tables of.
+    if not policy:
+        return _UNSAID
+    facts = execution.load_args(policy)
+    return Surroundings(facts.get("cwd"), facts.get("env", {}))
+
+
+def run_invocation(claimed: Claimed, around: Surroundings, channel: Channel) -> int:
     """Do a function invocation and send its outcome; gives the exit code."""
     here = Current(claimed.id, claimed.claim, claimed.attempt, ProcessLink(channel))
     enter_process(here)
     module = claimed.task.partition(":")[0]
     before = None if module in sys.modules else kernel.open_descriptors()
     try:
-        _prepare(claimed, policy)
-        if policy.env:
-            os.environ.update(policy.env)
+        _prepare(claimed, around)
+        if around.env:
+            os.environ.update(around.env)
         found = execution.find(claimed.task)
         args = execution.load_args(claimed.args or "{}")
     except TaskUnknown as error:
@@ -153,23 +170,23 @@ def _deliver(channel: Channel, outcome: Outcome) -> int:
     return 0
 
 
-def _prepare(claimed: Claimed, policy: Policy) -> None:
+def _prepare(claimed: Claimed, around: Surroundings) -> None:
     os.environ["JOBRUNNER_JOB"] = str(claimed.id)
     os.environ["JOBRUNNER_CLAIM"] = str(claimed.claim)
     os.environ["JOBRUNNER_ATTEMPT"] = str(claimed.attempt)
-    if policy.cwd is not None:
-        os.chdir(policy.cwd)
+    if around.cwd is not None:
+        os.chdir(around.cwd)
 
 
-def _become_program(claimed: Claimed, policy: Policy, channel: Channel, pass_env: list[str]) -> int:
+def _become_program(claimed: Claimed, around: Surroundings, channel: Channel, pass_env: list[str]) -> int:
     try:
-        _prepare(claimed, policy)
+        _prepare(claimed, around)
         words = ["/bin/sh", "-c", claimed.task] if claimed.kind == "shell" else [claimed.task, *_arguments(claimed)]
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)  # Python ignores the first two, which no program expects
-        os.execvpe(words[0], words, environment.of_command(pass_env, policy.env))
+        os.execvpe(words[0], words, environment.of_command(pass_env, around.env))
     except (OSError, ValueError, TypeError) as error:
-        channel.send("outcome", None, _cannot_start(claimed, policy, error))
+        channel.send("outcome", None, _cannot_start(claimed, around, error))
         return CANNOT_EXECUTE
 
 
@@ -180,10 +197,10 @@ def _arguments(claimed: Claimed) -> list[str]:
     return arguments
 
 
-def _cannot_start(claimed: Claimed, policy: Policy, error: Exception) -> Failure:
+def _cannot_start(claimed: Claimed, around: Surroundings, error: Exception) -> Failure:
     program = "/bin/sh" if claimed.kind == "shell" else claimed.task
-    if isinstance(error, FileNotFoundError) and policy.cwd is not None and error.filename == policy.cwd:
-        return Failure("CannotStart", f"there is no folder {policy.cwd!r} to start {program!r} in")
+    if isinstance(error, FileNotFoundError) and around.cwd is not None and error.filename == around.cwd:
+        return Failure("CannotStart", f"there is no folder {around.cwd!r} to start {program!r} in")
     if isinstance(error, FileNotFoundError):
         return Failure("CannotStart", f"there is no program {program!r} on the PATH of the runner")
     return Failure("CannotStart", f"{program!r} cannot be started: {error}")

@@ -60,7 +60,10 @@ class Channel:
 
     def send(self, *message: Json) -> None:
         """Send one message, waiting until the other side takes it; UsageError where it is too large."""
-        frame = _frame(message)
+        self.send_frame(frame(message))
+
+    def send_frame(self, frame: bytes) -> None:
+        """Send a message that was made ready by `frame`."""
         if len(frame) > MAX_MESSAGE:
             raise UsageError(f"{len(frame):,} bytes at once from a job to its runner are too much: say less at a time")
         try:
@@ -78,11 +81,11 @@ class Channel:
 
     def send_with(self, descriptors: Sequence[int], *message: Json) -> None:
         """Send one short message and open descriptors with it; they come out of `take_descriptors` in order."""
-        frame = _frame(message)
+        framed = frame(message)
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
-        sent = self._socket.sendmsg([frame], [rights])
-        if sent < len(frame):  # a signal came while it waited for room
-            self._socket.sendall(frame[sent:])
+        sent = self._socket.sendmsg([framed], [rights])
+        if sent < len(framed):  # a signal came while it waited for room
+            self._socket.sendall(framed[sent:])
 
     def take_descriptors(self, count: int) -> list[int]:
         """The next `count` descriptors that came in; the caller owns them now."""
@@ -91,7 +94,7 @@ class Channel:
 
     def queue(self, *message: Json) -> None:
         """Have a message ready for the next `flush`."""
-        self._outgoing += _frame(message)
+        self._outgoing += frame(message)
 
     def post(self, *message: Json) -> None:
         """Queue a message and send what the socket takes now."""
@@ -155,7 +158,8 @@ class Channel:
         return _parse(body)
 
 
-def _frame(message: Sequence[Json]) -> bytes:
+def frame(message: Sequence[Json]) -> bytes:
+    """A message as it is sent."""
     body = _encode(message).encode()
     return _LENGTH.pack(len(body)) + body
 

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 from jobrunner import environment, execution, kernel
-from jobrunner.channel import Channel
+from jobrunner.channel import Channel, frame
 from jobrunner.context import Current, ProcessLink, enter_process
 from jobrunner.errors import ChannelClosed, TaskUnknown
 from jobrunner.models import UNDELIVERED, Claimed, Failure, Outcome
@@ -45,6 +45,8 @@ class Surroundings(NamedTuple):
     env: Mapping[str, str]
 
 
+_NOTHING = frame(("outcome", *execution.NOTHING))
+"""What most jobs say: written down once, and not by each worker."""
 _UNSAID = Surroundings(None, {})
 
 
@@ -159,12 +161,17 @@ def run_invocation(claimed: Claimed, around: Surroundings, channel: Channel) -> 
 
 def _deliver(channel: Channel, outcome: Outcome) -> int:
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # the job may have closed or replaced it
+        try:  # noqa: SIM105 - of what `suppress` needs, each fork would copy ten pages
             stream.flush()
+        except Exception:  # noqa: S110 - the job may have closed or replaced it
+            pass
     try:
         if files := sources.news():
             channel.send("read", files)
-        channel.send("outcome", outcome.result, outcome.failure)
+        if outcome is execution.NOTHING:
+            channel.send_frame(_NOTHING)
+        else:
+            channel.send("outcome", outcome.result, outcome.failure)
     except ChannelClosed:
         return UNDELIVERED
     return 0

@@ -27,6 +27,7 @@ from jobrunner.runner.stop_signals import wakeup_pipe
 from jobrunner.runner.worker import (
     WORKER_SIGNALS,
     WORKER_VARIABLE,
+    practise,
     run_worker,
     template_name,
     trial_name,
@@ -74,6 +75,7 @@ class Template:
         sources.install()
         if self._orders.watch:
             sources.watch(self._orders.app_dir, self._orders.imports)
+        practise()
         sys.path.insert(0, self._orders.app_dir)
         try:
             for module in self._orders.imports:

@@ -13,10 +13,10 @@ from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 from jobrunner import environment, execution, kernel
-from jobrunner.channel import Channel, frame
-from jobrunner.context import Current, ProcessLink, enter_process
+from jobrunner.channel import Channel, frame, pair
+from jobrunner.context import Current, ProcessLink, enter_process, leave_process
 from jobrunner.errors import ChannelClosed, TaskUnknown
-from jobrunner.models import UNDELIVERED, Claimed, Failure, Outcome
+from jobrunner.models import UNDELIVERED, Claimed, Failure, InvocationId, Outcome
 from jobrunner.runner import sources
 
 WORKER_VARIABLE = "JOBRUNNER_WORKER"
@@ -36,6 +36,7 @@ _signal = importlib.import_module("_signal")
 _CHILD_ENDED, _DEFAULT, _UNBLOCK = int(signal.SIGCHLD), int(signal.SIG_DFL), int(signal.SIG_UNBLOCK)
 _UNBLOCKED = tuple(map(int, WORKER_SIGNALS))
 _KILL = int(signal.SIGKILL)
+_NO_SIGNAL = 0
 
 
 class Surroundings(NamedTuple):
@@ -48,6 +49,10 @@ class Surroundings(NamedTuple):
 _NOTHING = frame(("outcome", *execution.NOTHING))
 """What most jobs say: written down once, and not by each worker."""
 _UNSAID = Surroundings(None, {})
+_NOTHING_TO_DO = Claimed(InvocationId(0), 1, 1, 0, "function", f"{__name__}:nothing", "{}", None, "", 0, 0)
+_TIMES = 10
+"""Python makes a function's code faster at the eighth call, and writes into it to do so."""
+_JOB_VARIABLES = ("JOBRUNNER_JOB", "JOBRUNNER_CLAIM", "JOBRUNNER_ATTEMPT")
 
 
 def worker_name(key: int) -> str:
@@ -63,6 +68,31 @@ def template_name(number: int) -> str:
 def trial_name(number: int) -> str:
     """The same of what a template starts to see whether a module can be imported."""
     return f"trial{number:011d}"
+
+
+def practise() -> None:
+    """In the template, before any task module is imported: do invocations of nothing, as a worker does.
+
+    What Python makes or notes at the first uses, such as where an attribute was found, it then has in pages that all
+    workers share; each of them would make it anew, in copies.
+    """
+    before = {name: os.environ[name] for name in _JOB_VARIABLES if name in os.environ}
+    ours, theirs = pair()
+    with ours, theirs:
+        for _ in range(_TIMES):
+            _heed_signals(_NO_SIGNAL, os.getppid())
+            os.environ[WORKER_VARIABLE] = os.environ[WORKER_VARIABLE]
+            end = Channel(socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, os.dup(theirs.fileno())))
+            _work(end, ["do", *_NOTHING_TO_DO], [], None)
+            end.close()
+    leave_process()
+    for name in _JOB_VARIABLES:
+        del os.environ[name]
+    os.environ.update(before)
+
+
+def nothing() -> None:
+    """Done for practice."""
 
 
 def run_worker(
@@ -85,7 +115,8 @@ def run_worker(
         _settle(streams, template)
         os.environ[WORKER_VARIABLE] = name
         # SocketType is what the class `socket` is made of, and has all that a channel needs.
-        code = _work(Channel(socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, channel)), first, pass_env, spare)
+        end = Channel(socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, channel))
+        code = _work(end, first, pass_env, spare)
     except ChannelClosed:
         pass  # nobody is left to be told
     except BaseException:  # a fault of ours, or of a job that broke the interpreter: into the job's own output
@@ -96,13 +127,18 @@ def run_worker(
 
 def _settle(streams: tuple[int, int, int], template: int) -> None:
     os.setsid()
-    _signal.signal(_CHILD_ENDED, _DEFAULT)
-    _signal.pthread_sigmask(_UNBLOCK, _UNBLOCKED)
-    if not kernel.die_with_parent(_KILL, template):
+    if not _heed_signals(_KILL, template):
         os._exit(UNDELIVERED)
     for target, source in enumerate(streams):
         os.dup2(source, target)
         os.close(source)
+
+
+def _heed_signals(last: int, parent: int) -> bool:
+    """As a job finds it, and the last one when the parent ends; False where it has ended already."""
+    _signal.signal(_CHILD_ENDED, _DEFAULT)
+    _signal.pthread_sigmask(_UNBLOCK, _UNBLOCKED)
+    return kernel.die_with_parent(last, parent)
 
 
 def _work(channel: Channel, first: list[Any], pass_env: list[str], spare: mmap.mmap | None) -> int:

@@ -25,6 +25,7 @@ _FEW = 1 << 14
 """Bytes to read at once where little is coming: each reading makes a buffer for all that it may get."""
 _ROOM_FOR_DESCRIPTORS = socket.CMSG_SPACE(32 * 4)
 _encode = json.JSONEncoder(separators=(",", ":")).encode
+_decode = json.JSONDecoder().raw_decode
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 Message = list[Json]
@@ -120,10 +121,12 @@ class Channel:
     def read(self, *, to_the_end: bool = False) -> Iterator[Message]:
         """The messages that are there now, `to_the_end` however many; ChannelClosed after the last one."""
         is_open = True
-        with contextlib.suppress(BlockingIOError):
+        try:  # not `suppress`: a template reads once for each fork, which then has pages to be copied
             is_open = self._fill(socket.MSG_DONTWAIT)
             while is_open and to_the_end:
                 is_open = self._fill(socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            pass
         while (message := self._next()) is not None:
             yield message
         if not is_open:
@@ -166,9 +169,10 @@ def frame(message: Sequence[Json]) -> bytes:
 
 def _parse(body: bytes) -> Message:
     try:
-        message = json.loads(body.decode())
+        text = body.decode()
+        message, end = _decode(text)
     except (ValueError, RecursionError) as error:
         raise ChannelBroken("the other side sent what is no message") from error
-    if not isinstance(message, list) or not message:
+    if not isinstance(message, list) or not message or end < len(text):
         raise ChannelBroken("the other side sent what is no message")
     return message

@@ -72,7 +72,7 @@ def _found(task: str, content: Any) -> Found:
 
 
 def _content(task: str) -> Any:
-    """What the module has under the name. In one piece: of each function, and all that it names, a fork copies pages."""
+    """What the module has under the name. One function for it: of each, and what it names, a fork copies pages."""
     module_name, _, path = task.partition(":")
     names = path.split(".")
     if not all(map(str.isidentifier, (*module_name.split("."), *names))):

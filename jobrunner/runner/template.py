@@ -231,8 +231,10 @@ class Template:
 
     def _clear_away(self, pid: int) -> None:
         """Kill what a child that has ended left in its process group."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+        try:  # noqa: SIM105 - after each fork, the first use of `suppress` costs copies of its pages
             os.killpg(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
 
     def _sweep(self) -> None:
         """Kill what daemonised out of the process group of a job that is over; its own children come to us next."""

@@ -1,6 +1,5 @@
 """The life of a worker process: forked from the template, it does one invocation and ends."""
 
-import contextlib
 import importlib
 import mmap
 import os

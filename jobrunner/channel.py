@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 from _thread import allocate_lock  # not threading, which costs each fork half a millisecond
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from jobrunner.errors import ChannelBroken, ChannelClosed, UsageError
 from jobrunner.models import Json
@@ -24,7 +24,7 @@ _MANY = 1 << 18
 _FEW = 1 << 14
 """Bytes to read at once where little is coming: each reading makes a buffer for all that it may get."""
 _ROOM_FOR_DESCRIPTORS = socket.CMSG_SPACE(32 * 4)
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encoder = json.JSONEncoder(separators=(",", ":"))
 _decode = json.JSONDecoder().raw_decode
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
@@ -161,9 +161,23 @@ class Channel:
         return _parse(body)
 
 
+def _piecemeal() -> Callable[[Sequence[Json], int], Iterable[str]]:
+    """What gives the pieces of a text, made once: `JSONEncoder.encode` makes it for each, which takes twice as long."""
+    make = getattr(json.encoder, "c_make_encoder", None)  # undocumented, and None where json has no C
+    if make is None:
+        return lambda message, _: _encoder.encode(message)
+    made: Callable[[Sequence[Json], int], Iterable[str]] = make(
+        None, _encoder.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, True
+    )
+    return made
+
+
+_pieces = _piecemeal()
+
+
 def frame(message: Sequence[Json]) -> bytes:
     """A message as it is sent."""
-    body = _encode(message).encode()
+    body = "".join(_pieces(message, 0)).encode()
     return _LENGTH.pack(len(body)) + body
 
 

@@ -26,6 +26,9 @@ from jobrunner.runner.worker_process import PoolWorker, WorkerProcess
 
 __all__ = ["MultiThreadRunner", "ProcessState", "ProcessStatus", "thread_runner_process_main"]
 
+MOST_AHEAD = 256
+SHORT_SECONDS = 0.005
+"""Jobs are claimed beyond the free threads only where one takes less than this."""
 MANY_WAITING = 100
 """So many threads of a process that wait for results are worth a warning."""
 QUEUED_SECONDS = 0.1
@@ -53,7 +56,7 @@ class MultiThreadRunner(TemplateRunner):
         self._news = PoolNews()
         self._filled: set[PoolWorker] = set()
         self._filling = Filling(self.max_processes)
-        self._ahead = Ahead()
+        self._ahead = Ahead(MOST_AHEAD, SHORT_SECONDS)
 
     @property
     def max_parallel_slots(self) -> int:
@@ -224,6 +227,8 @@ class MultiThreadRunner(TemplateRunner):
         self._ahead.turn(self.conf.threads * max(1, self._serving))
         if self.waiting_processes:
             self._ahead.none()  # a thread that gets free is for those that have waited
+        if self._attempts.are_delicate:
+            self._ahead.none()  # the death of this runner would cost what has not begun dear
         now = time.monotonic()
         for pool in self.processes.values():
             if pool.queued and not pool.is_asked_back and now - pool.heard_at >= QUEUED_SECONDS:

@@ -77,13 +77,14 @@ def practise() -> None:
     """
     before = {name: os.environ[name] for name in _JOB_VARIABLES if name in os.environ}
     ours, theirs = pair()
-    with ours, theirs:
-        for _ in range(_TIMES):
-            _heed_signals(_NO_SIGNAL, os.getppid())
-            os.environ[WORKER_VARIABLE] = os.environ[WORKER_VARIABLE]
-            end = Channel(socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, os.dup(theirs.fileno())))
-            _work(end, ["do", *_NOTHING_TO_DO], [], None)
-            end.close()
+    for _ in range(_TIMES):
+        _heed_signals(_NO_SIGNAL, os.getppid())
+        os.environ[WORKER_VARIABLE] = os.environ[WORKER_VARIABLE]
+        end = Channel(socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, os.dup(theirs.fileno())))
+        _work(end, ["do", *_NOTHING_TO_DO], [], None)
+        end.close()
+    ours.close()
+    theirs.close()
     leave_process()
     for name in _JOB_VARIABLES:
         del os.environ[name]

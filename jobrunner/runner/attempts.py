@@ -73,7 +73,7 @@ class Attempts:
         running.kill_at = min(running.kill_at or float("inf"), time.monotonic() + grace)
 
     def enforce_deadlines(self, grace: float) -> None:
-        """Stop those whose time is over, and kill those that had their grace."""
+        """Stop those whose time is over, kill those that had their grace, and have those stand still that wait long."""
         now = time.monotonic()
         for running in self.looked_after:
             if running.next_moment is None or now < running.next_moment:
@@ -81,6 +81,9 @@ class Attempts:
             if running.stopped:
                 running.kill_at = now + KILL_AGAIN_SECONDS  # told again until it is gone
                 self._send(running, signal.SIGKILL)
+            elif running.paused_at is not None:
+                running.halt_at, running.is_halted = None, True
+                self._send(running, signal.SIGSTOP)
             else:
                 self.stop(running, "timeout", grace)
 

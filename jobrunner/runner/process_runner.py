@@ -1,6 +1,5 @@
 """A process for each invocation, forked from the template."""
 
-import signal
 from typing import NamedTuple
 
 from jobrunner.models import InvocationId
@@ -81,7 +80,7 @@ class ProcessRunner(TemplateRunner):
         return next((one.process for one in self.child_processes if one.invocation_id == invocation_id), None)
 
     def _pause_waiting_process(self, running: Running) -> None:
-        self._signal(running, signal.SIGSTOP)
+        running.halt_soon()
 
     def _resume_waiting_process(self, running: Running) -> None:
-        self._signal(running, signal.SIGCONT)
+        self._go_on(running)

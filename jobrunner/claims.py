@@ -39,6 +39,8 @@ def take(
 ) -> Taken:
     """`claim`, of all or of those that others wait for; and tell of those that were over a limit which drops them."""
     names = list(dict.fromkeys(queues)) or [row[0] for row in database.query("queues_with_pending")]
+    if not names:
+        return Taken([])
     found = shares(database, names)
     taken = Taken([], next_at=found.next_at)
     for share in found.shares:

@@ -39,6 +39,9 @@ LAST_WORD_SECONDS = 30.0
 PLACING_SECONDS = 10.0
 """What a busy machine may need to begin an attempt: its timeout runs from its beginning."""
 
+CHORES_SECONDS = 0.02
+"""How long the chores may wait where one turn follows the other."""
+
 log = logging.getLogger("jobrunner.runner")
 
 
@@ -53,6 +56,7 @@ class BaseRunner(Placing):
         self.runner_cache = SharedCache()
         self._hearing = Hearing()
         self._look_for_cancels = False
+        self._chores_at = 0.0
         self._declared = Declared([], [])
 
     @classmethod
@@ -125,15 +129,9 @@ class BaseRunner(Placing):
 
         Between hearing and telling stands only what the transaction needs, since others wait for it.
         """
-        self._check_the_file()
-        self._rescue_the_dead()
-        self._tidy_up()
-        self._drain_outboxes()
-        self._renew()
-        self._heed_cancels()
-        self._see_what_is_due()
-        self._get_ready()
-        self._collect_messages()
+        if self._has_time():
+            self._do_chores()
+            self._collect_messages()
         self._heed_signals()
         self._attempts.enforce_deadlines(self.conf.kill_grace)
         self._tend()
@@ -147,6 +145,21 @@ class BaseRunner(Placing):
         self._send_off()
         self._recorder.reply()  # who has enqueued something, and waits for it next, may find that it is over already
         self._recorder.tell()
+
+    def _has_time(self) -> bool:
+        """Whether nobody has said anything since the last turn; or the chores have waited for long enough."""
+        return time.monotonic() >= self._chores_at or not self._hear(0.0)
+
+    def _do_chores(self) -> None:
+        self._chores_at = time.monotonic() + CHORES_SECONDS
+        self._check_the_file()
+        self._rescue_the_dead()
+        self._tidy_up()
+        self._drain_outboxes()
+        self._renew()
+        self._heed_cancels()
+        self._see_what_is_due()
+        self._get_ready()
 
     @property
     def _is_stopping(self) -> bool:

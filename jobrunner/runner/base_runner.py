@@ -186,8 +186,8 @@ class BaseRunner(Placing):
         """Whether there is news: of a commit, or from anybody else than the watch."""
         heard = self._hearing.hear(max(0.0, min(patience, self._watch.poll_seconds)))
         others = heard - {self._watch.descriptor}
-        if others == heard and others and not self._watch.is_due:
-            return True
+        if others == heard and not self._watch.is_due:
+            return bool(others)
         with self._setback.survived():
             if self._watch.has_committed():
                 self._intake.look_again()

@@ -4,6 +4,7 @@ A message is `[verb, fact, ...]`. The blocking side (a worker) uses `send` and `
 selector (the runner) uses `post`, `flush` and `read`, which never block.
 """
 
+import _socket
 import array
 import contextlib
 import json
@@ -25,14 +26,18 @@ _FEW = 1 << 14
 """Bytes to read at once where little is coming: each reading makes a buffer for all that it may get."""
 _ROOM_FOR_DESCRIPTORS = socket.CMSG_SPACE(32 * 4)
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+_decode = json.JSONDecoder().raw_decode
+# As plain numbers: to join two of the enums of `socket` takes as long as to read a message.
+_UNIX, _STREAM = int(socket.AF_UNIX), int(socket.SOCK_STREAM)
+_NOT_WAITING = int(socket.MSG_DONTWAIT)
+_CLOSE_ON_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
 
 Message = list[Json]
 
 
-def pair() -> tuple[socket.socket, socket.socket]:
+def pair() -> tuple[socket.SocketType, socket.SocketType]:
     """Two connected ends."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    return _socket.socketpair(_UNIX, _STREAM)
 
 
 class Channel:
@@ -102,7 +107,7 @@ class Channel:
         """Send what the socket takes of the queued messages; all of them are dropped where nobody is left to read."""
         try:
             while self._outgoing:
-                sent = self._socket.send(self._outgoing[:_MANY], socket.MSG_DONTWAIT)
+                sent = self._socket.send(self._outgoing[:_MANY], _NOT_WAITING)
                 del self._outgoing[:sent]
         except BlockingIOError:
             return
@@ -118,9 +123,9 @@ class Channel:
         """The messages that are there now, `to_the_end` however many; ChannelClosed after the last one."""
         is_open = True
         with contextlib.suppress(BlockingIOError):
-            is_open = self._fill(socket.MSG_DONTWAIT)
+            is_open = self._fill(_NOT_WAITING)
             while is_open and to_the_end:
-                is_open = self._fill(socket.MSG_DONTWAIT)
+                is_open = self._fill(_NOT_WAITING)
         while (message := self._next()) is not None:
             yield message
         if not is_open:
@@ -162,9 +167,10 @@ def _frame(message: Sequence[Json]) -> bytes:
 
 def _parse(body: bytes) -> Message:
     try:
-        message = json.loads(body.decode())
+        text = body.decode()
+        message, end = _decode(text)
     except (ValueError, RecursionError) as error:
         raise ChannelBroken("the other side sent what is no message") from error
-    if not isinstance(message, list) or not message:
+    if not isinstance(message, list) or not message or end != len(text):
         raise ChannelBroken("the other side sent what is no message")
     return message

@@ -13,6 +13,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _IN_MODIFY = 0x2
 _IN_ATTRIB = 0x4
 _EVENT = struct.Struct("iIII")
+_EVENTS = 256 * _EVENT.size
 _IN_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 
 is_linux = sys.platform == "linux"
@@ -128,7 +129,10 @@ def file_changes(descriptor: int) -> FileChanges:
     last = 0
     written = False
     with contextlib.suppress(BlockingIOError):
-        while events := os.read(descriptor, 4096):
+        is_full = True
+        while is_full:
+            events = os.read(descriptor, _EVENTS)
+            is_full = len(events) == _EVENTS
             for _, last, _, _ in _EVENT.iter_unpack(events):  # of a file, not of a folder: no names between them
                 written |= last != _IN_ATTRIB
     return FileChanges(written, last == _IN_ATTRIB)

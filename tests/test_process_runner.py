@@ -229,7 +229,7 @@ def test_a_timeout_gives_a_job_the_time_to_tidy_up(app: App, drain: Drain) -> No
     job = app.enqueue_shell("trap 'echo tidy; exit 0' TERM; while :; do sleep 0.02; done", timeout="200ms")
     drain(kill_grace=60.0)
     assert (job.status, attempts(app, job)[0].outcome) == (Status.FAILED, "timeout")
-    assert job.log().endswith("tidy\n")
+    assert "tidy\n" in job.log(), "the shell may tell of the sleep that was ended, too"
 
 
 def test_each_attempt_has_the_whole_timeout(app: App, drain: Drain, folder: Path) -> None:

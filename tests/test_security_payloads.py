@@ -158,7 +158,7 @@ def test_what_is_sent_over_a_channel_is_json(app: App) -> None:
     from jobrunner import channel
 
     ours, theirs = channel.pair()
-    with ours, theirs:
+    with contextlib.closing(ours), contextlib.closing(theirs):
         channel.Channel(ours).send("verb", {"a": [1, None]})
         data = theirs.recv(1000)
     assert json.loads(data[data.index(b"[") :]) == ["verb", {"a": [1, None]}]

@@ -343,6 +343,16 @@ def misuse_cache(what: str) -> str:
     return "no error"
 
 
+def neighbours() -> int:
+    """How many processes of this runner work just now, this one among them."""
+    template = os.getppid()
+    states = []
+    for pid in Path(f"/proc/{template}/task/{template}/children").read_text().split():
+        with contextlib.suppress(OSError):
+            states.append(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0])
+    return sum(state not in "TZX" for state in states)
+
+
 def nothing() -> None:
     """As short as can be."""
 

@@ -1,13 +1,11 @@
-"""How many more jobs than threads the processes get while jobs are short, so that no thread waits for the next turn."""
+"""How many more jobs than there are places are claimed while jobs are short, so that none waits for the next turn."""
 
 import time
 
-MOST = 256
-SHORT_SECONDS = 0.005
-"""Where a job takes longer than this, a thread that waits for a turn is no loss."""
-_WORTH_SECONDS = 0.02
-"""So long the threads are to have enough to do without us."""
+WORTH_SECONDS = 0.02
+"""So long the places are to have enough to do without us."""
 _FORGOTTEN_SECONDS = 0.05
+_REST_SECONDS = 1.0
 _GROWTH = 3
 
 
@@ -17,15 +15,19 @@ class Ahead:
     How long a turn takes tells nothing: on a slow disk, or beside other busy programs, that is not the jobs' time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int, short_seconds: float) -> None:
+        """Never more than `most`, and none where a job takes longer than `short_seconds`: a turn is no loss there."""
+        self._limit = most
+        self._short_seconds = short_seconds
         self._count = 0
         self._seconds = 0.0
         self._since = time.monotonic()
+        self._rests_until = 0.0
         self.most = 0
-        """So many may be claimed beyond the free threads."""
+        """So many may be claimed beyond the free places."""
 
     def delivered(self, count: int, seconds: float) -> None:
-        """So many jobs of threads have ended, and took so long in all."""
+        """So many jobs have ended, and took so long in all."""
         self._count += count
         self._seconds += seconds
 
@@ -33,14 +35,20 @@ class Ahead:
         """Not now: jobs take long, or wait for each other."""
         self.most = 0
 
-    def turn(self, threads: int) -> None:
-        """A turn begins; so many threads are there."""
+    def rest(self) -> None:
+        """Not now, nor in the next second: jobs like those that come now are not to be had in vain."""
+        self._rests_until = time.monotonic() + _REST_SECONDS
+        self.most = 0
+
+    def turn(self, places: int) -> None:
+        """A turn begins; so many jobs can be done at a time."""
         now = time.monotonic()
         if self._count:
             each = self._seconds / self._count
-            enough = threads * _WORTH_SECONDS / max(each, 1e-6)
+            enough = places * WORTH_SECONDS / max(each, 1e-6)
             grown = max(self.most, _GROWTH * self._count)
-            self.most = int(min(MOST, enough, grown)) if each < SHORT_SECONDS else 0
+            is_worth_it = each < self._short_seconds and now >= self._rests_until
+            self.most = int(min(self._limit, enough, grown)) if is_worth_it else 0
             self._count, self._seconds, self._since = 0, 0.0, now
         elif now - self._since >= _FORGOTTEN_SECONDS:
             self.most = 0

@@ -54,7 +54,8 @@ class Attempts:
     @property
     def holding_slots(self) -> int:
         """How many of them hold a slot: those that wait for others do not."""
-        return len(self) - sum(one.paused_at is not None for one in self.looked_after)
+        paused = sum([one.paused_at is not None for one in self._looked_after.values()]) if self._looked_after else 0
+        return len(self._in_hand) - paused
 
     def cancel(self, invocation_id: InvocationId, claim: int, grace: float) -> None:
         """Somebody asked this attempt to stop, if it is in hand."""

@@ -26,6 +26,9 @@ from jobrunner.runner.worker_process import PoolWorker, WorkerProcess
 
 __all__ = ["MultiThreadRunner", "ProcessState", "ProcessStatus", "thread_runner_process_main"]
 
+MOST_AHEAD = 256
+SHORT_SECONDS = 0.005
+"""Jobs are claimed beyond the free threads only where one takes less than this."""
 MANY_WAITING = 100
 """So many threads of a process that wait for results are worth a warning."""
 QUEUED_SECONDS = 0.1
@@ -53,7 +56,7 @@ class MultiThreadRunner(TemplateRunner):
         self._news = PoolNews()
         self._filled: set[PoolWorker] = set()
         self._filling = Filling(self.max_processes)
-        self._ahead = Ahead()
+        self._ahead = Ahead(MOST_AHEAD, SHORT_SECONDS)
 
     @property
     def max_parallel_slots(self) -> int:

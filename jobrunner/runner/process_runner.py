@@ -1,15 +1,28 @@
 """A process for each invocation, forked from the template."""
 
-from typing import NamedTuple
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from jobrunner.models import InvocationId
+from jobrunner.runner import messages
+from jobrunner.runner.ahead import Ahead
 from jobrunner.runner.running import Running
+from jobrunner.runner.settings import RunSettings
 from jobrunner.runner.template_runner import TemplateRunner
 from jobrunner.runner.waiting import ClassifiedInvocations
 from jobrunner.runner.worker import run_invocation
 from jobrunner.runner.worker_process import SingleWorker, WorkerProcess
 
 __all__ = ["ChildProcessInfo", "ClassifiedInvocations", "ProcessRunner", "run_invocation"]
+
+MOST_AHEAD = 32
+SHORT_SECONDS = 0.05
+"""Jobs are claimed beyond the free places only where one takes less than this, its fork included."""
+GATHER_SECONDS = 0.01
+"""So long the ends of short jobs are gathered before a turn, while the template has others to begin."""
+LINED_UP_SECONDS = 0.1
+"""Where nothing ends for so long, what waits in the template for a place is given back."""
 
 
 class ChildProcessInfo(NamedTuple):
@@ -23,6 +36,17 @@ class ProcessRunner(TemplateRunner):
     """Places every invocation in a process of its own: isolated, killable, measured."""
 
     mode = "process"
+
+    def __init__(self, conf: RunSettings) -> None:
+        super().__init__(conf)
+        self._spare_key = 0
+        self._ahead = Ahead(MOST_AHEAD, SHORT_SECONDS)
+        self._heard_at = 0.0
+        """When a process last ended, or began to wait for a place."""
+        self._are_asked_back = False
+        """Whether the template was told since then to give back what waits."""
+        self._is_asked = False
+        """Whether a job waits for an answer of this runner."""
 
     @property
     def max_parallel_slots(self) -> int:
@@ -39,23 +63,84 @@ class ProcessRunner(TemplateRunner):
         ]
 
     def _start(self, running: Running) -> None:
+        if running.policy.on_crash == "fail":
+            self._ahead.rest()  # the death of this runner would end it, though it may not have begun
         spare = self._spare
         if spare is None:
-            self._start_process(running)
+            self._start_process(running, at_once=False)
         else:
             self._employ(spare, running)
+
+    # Claimed ahead: while jobs are short, the template has some more than there are places, to begin them at once
+
+    @property
+    def _lined_up(self) -> int:
+        """How many wait in the template for a place."""
+        return max(0, self._attempts.holding_slots - self.max_parallel_slots)
+
+    def _reclaim_available_slots(self) -> int:
+        return max(0, super()._reclaim_available_slots())
+
+    def _claims_ahead(self) -> int:
+        return max(0, self._ahead.most - self._lined_up)
+
+    def _tend(self) -> None:
+        self._is_asked = False
+        self._ahead.turn(self.max_parallel_slots)
+        # A place that gets free is for those that have waited; and how many places a template has, it knows alone.
+        others_first = bool(self.waiting_processes) or self._templates.are_several
+        if others_first:
+            self._ahead.none()
+        if not self._lined_up:
+            self._heard_at, self._are_asked_back = time.monotonic(), False
+        elif not self._are_asked_back and (others_first or time.monotonic() >= self._heard_at + LINED_UP_SECONDS):
+            self._ahead.none()
+            self._are_asked_back = True
+            self._templates.ask_back()
+
+    def _exited(self, key: int, pid: int, *facts: Any) -> None:
+        worker = self._workers[key]
+        if pid and worker.runnings:
+            self._heard_at, self._are_asked_back = time.monotonic(), False
+            self._ahead.delivered(1, self._heard_at - worker.begun_at)
+        super()._exited(key, pid, *facts)
+
+    # A turn costs as much as a short job: while there are places and work, the ends of several are recorded in one
+
+    def _has_time(self) -> bool:
+        return bool(self._lined_up) or super()._has_time()  # what was said is gathered with the rest
+
+    def _collect_messages(self) -> None:
+        if self._lined_up:
+            self._gather()
+        super()._collect_messages()
+
+    def _gather(self) -> None:
+        until = time.monotonic() + min(self._patience(), GATHER_SECONDS)
+        while self._lined_up and not self._is_asked and (left := until - time.monotonic()) > 0:
+            if self._watch.descriptor in self._hearing.hear(left):
+                break
+
+    def _delivered(self, worker: WorkerProcess, running: Running, cpu_ms: int | None) -> None:
+        # It ends now. What it says or writes until then is read when it is reaped: each piece that is heard wakes us.
+        self._ignore(worker.channel.fileno(), *worker.streams)
+
+    def _heed(self, worker: WorkerProcess, running: Running, said: messages.Said, reply: Callable[..., None]) -> None:
+        super()._heed(worker, running, said, reply)
+        self._is_asked |= isinstance(said, messages.Asks | messages.Waits)
 
     # A spare: a process that is forked before there is work, since that takes longer than anything else here
 
     @property
     def _spare(self) -> SingleWorker | None:
-        singles = (worker for worker in self._workers.values() if isinstance(worker, SingleWorker))
-        return next((worker for worker in singles if worker.is_spare), None)
+        worker = self._workers.get(self._spare_key)
+        return worker if isinstance(worker, SingleWorker) and worker.is_spare else None
 
     def _get_ready(self) -> None:
         # Only while nothing is in hand: so it has all modules that jobs have had the template import.
         if self._attempts or self._is_stopping or self._must_rest() or self._spare is not None:
             return
+        self._spare_key = self._next_key
         try:
             self._spawn(SingleWorker(self._next_key), "spare")
         except OSError:  # there is no work that waits for it
@@ -67,9 +152,15 @@ class ProcessRunner(TemplateRunner):
         if spare.pid:
             self._begun(spare)
 
+    def _begun(self, worker: WorkerProcess) -> None:
+        worker.begun_at = time.monotonic()
+        super()._begun(worker)
+
     def _code_is_new(self) -> None:
         if spare := self._spare:
             self._forget(spare)  # it ends, since nobody speaks to it any more; another takes its place
+
+    # Signals
 
     def _signal(self, running: Running, number: int) -> None:
         worker = self._get_process_for_invocation(running.claimed.id)
@@ -84,3 +175,8 @@ class ProcessRunner(TemplateRunner):
 
     def _resume_waiting_process(self, running: Running) -> None:
         self._go_on(running)
+
+    def _send_off(self) -> None:
+        # A process that is stopped holds no slot, and no place.
+        stopped = len(self._attempts) - self._attempts.holding_slots
+        self._templates.set_places(self.max_parallel_slots + stopped)

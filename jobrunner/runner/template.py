@@ -23,6 +23,7 @@ from jobrunner import kernel, location
 from jobrunner.channel import Channel
 from jobrunner.errors import ChannelClosed
 from jobrunner.runner import output_router, sources, trial
+from jobrunner.runner.places import Order, Places
 from jobrunner.runner.stop_signals import wakeup_pipe
 from jobrunner.runner.worker import (
     WORKER_SIGNALS,
@@ -38,6 +39,8 @@ class Orders(NamedTuple):
     """What the runner tells a new template on its command line."""
 
     number: int
+    places: int
+    """How many workers of those that wait for a place may be alive."""
     channel: int
     app_dir: str
     own: list[str]
@@ -60,6 +63,7 @@ class Template:
         self._own_name = template_name(orders.number)
         self._pid = os.getpid()
         self._workers: dict[int, int] = {}  # pid: key
+        self._places = Places(orders.places)
         self._spares: dict[int, mmap.mmap] = {}  # key of one that was forked ahead: a byte that is 1 when it has work
         self._wakeup_read, self._wakeup_write = wakeup_pipe()
         self._mine = (orders.channel, self._wakeup_read, self._wakeup_write)
@@ -166,18 +170,38 @@ class Template:
         gc.freeze()
 
     def _spawn(self, key: int, *first: Any) -> None:
-        channel, *streams = descriptors = self._channel.take_descriptors(3)
+        self._fork(Order(key, self._channel.take_descriptors(3), list(first)))
+
+    def _line_up(self, key: int, *first: Any) -> None:
+        self._places.add(Order(key, self._channel.take_descriptors(3), list(first)))
+        self._fill()
+
+    def _set_places(self, number: int) -> None:
+        self._places.number = number
+        self._fill()
+
+    def _fill(self) -> None:
+        # A spare counts: whoever sends something that has to wait has given work to the spare before.
+        while (order := self._places.next(len(self._workers))) is not None:
+            self._fork(order)
+
+    def _give_back(self) -> None:
+        for key in self._places.drop_all():
+            self._channel.post("dropped", key)
+
+    def _fork(self, order: Order) -> None:
+        key, (channel, *streams), first = order
         sys.stdout.flush()
         sys.stderr.flush()
         output_router.rebind()
         name = worker_name(key)
         # Whatever a worker does first costs it a copy of a page or two; done here, where the pages are ours, much less.
         self._name.rewrite(name)
-        spare = mmap.mmap(-1, 1) if first == ("spare",) else None
+        spare = mmap.mmap(-1, 1) if first == ["spare"] else None
         try:
             pid = os.fork()
             if pid == 0:
-                self._become_worker(name, channel, (self._stdin, streams[0], streams[1]), list(first), spare)
+                self._become_worker(name, channel, (self._stdin, streams[0], streams[1]), first, spare)
             self._workers[pid] = key
             if spare is not None:
                 self._spares[key] = spare
@@ -186,8 +210,7 @@ class Template:
             self._channel.post("not_forked", key, error.strerror)
         finally:
             self._name.rewrite(self._own_name)
-        for descriptor in descriptors:
-            os.close(descriptor)
+        order.close()
 
     def _become_worker(
         self, name: str, channel: int, streams: tuple[int, int, int], first: list[Any], spare: mmap.mmap | None
@@ -198,6 +221,9 @@ class Template:
         run_worker(name, channel, streams, self._pid, first, self._orders.pass_env, spare)
 
     def _signal(self, key: int, number: int) -> None:
+        if self._places.drop(key):
+            self._channel.post("dropped", key)
+            return
         # Only processes that we have not reaped yet: their pids cannot have been given to others.
         for pid, held in self._workers.items():
             if held == key:
@@ -219,10 +245,12 @@ class Template:
                 continue  # an adopted orphan
             spare = self._spares.pop(key, None)
             if spare is not None and not spare[0]:
-                self._channel.post("unused", key)
+                self._channel.queue("unused", key)
             self._clear_away(pid)
-            self._channel.post("exit", key, pid, *_exit_facts(status), *_usage_facts(usage))
+            self._channel.queue("exit", key, pid, *_exit_facts(status), *_usage_facts(usage))
         if ended:
+            self._fill()
+            self._channel.flush()
             self._sweep()
 
     def _clear_away(self, pid: int) -> None:
@@ -272,6 +300,9 @@ def _usage_facts(usage: struct_rusage) -> tuple[int, int]:
 
 _VERBS: dict[str, Callable[..., Any]] = {
     "spawn": Template._spawn,
+    "line_up": Template._line_up,
+    "places": Template._set_places,
+    "give_back": Template._give_back,
     "signal": Template._signal,
     "preload": Template._preload,
 }

@@ -30,7 +30,9 @@ class TemplateKeeper(BaseRunner):
 
     def __init__(self, conf: RunSettings) -> None:
         super().__init__(conf)
-        self._templates = Templates(self.runner_args, conf, self.worker_modules, self._hearing, self._hear_template)
+        self._templates = Templates(
+            self.max_parallel_slots, self.runner_args, conf, self.worker_modules, self._hearing, self._hear_template
+        )
         self._renewal = Renewal(self._templates)
         self._preloaded: set[str] = set()
         self._deaths = 0
@@ -134,6 +136,10 @@ class TemplateKeeper(BaseRunner):
         """A worker that was forked ahead has ended, and had read nothing; `_exited` follows."""
 
     @abstractmethod
+    def _dropped(self, key: int) -> None:
+        """A worker that waited for a place is not forked any more."""
+
+    @abstractmethod
     def _exited(self, key: int, pid: int, *facts: Any) -> None:
         """A worker is reaped; the facts are those of `Exit`."""
 
@@ -153,6 +159,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "forked": lambda runner, *facts: runner._forked(*facts),
     "not_forked": lambda runner, *facts: runner._not_forked(*facts),
     "unused": lambda runner, *facts: runner._unused(*facts),
+    "dropped": lambda runner, *facts: runner._dropped(*facts),
     "exit": lambda runner, *facts: runner._exited(*facts),
     "import_failed": TemplateKeeper._import_failed,
     "schedules": lambda *_: None,  # of a template that replaces one that died: they are the same

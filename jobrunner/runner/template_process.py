@@ -28,6 +28,7 @@ class TemplateProcess:
     def __init__(
         self,
         number: int,
+        places: int,
         environment: dict[str, str],
         conf: RunSettings,
         own: Sequence[str] = (),
@@ -40,6 +41,7 @@ class TemplateProcess:
         ours, theirs = channel.pair()
         orders = {
             "number": number,
+            "places": places,
             "channel": theirs.fileno(),
             "app_dir": str(conf.app_dir),
             "own": own,
@@ -48,6 +50,7 @@ class TemplateProcess:
             "pass_env": conf.pass_env,
             "watch": conf.reload,
         }
+        self._places = places
         self._token = environment[TOKEN_VARIABLE]
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", _CODE, json.dumps(orders)],
@@ -77,13 +80,24 @@ class TemplateProcess:
         """Wait for the next thing that it says."""
         return self._channel.receive()
 
-    def spawn(self, key: int, descriptors: tuple[int, int, int], first: Message) -> None:
+    def spawn(self, key: int, descriptors: tuple[int, int, int], first: Message, *, at_once: bool) -> None:
         """Have it fork the worker `key` with these ends of a channel, of standard output and of standard error.
 
         `first` is what the worker reads first, where that is short: empty, it waits for it on its channel.
+        If not `at_once`, the worker waits in the template until there is a place for it.
         """
-        self._channel.send_with(descriptors, "spawn", key, *first)
+        self._channel.send_with(descriptors, "spawn" if at_once else "line_up", key, *first)
         self.workers.add(key)
+
+    def set_places(self, number: int) -> None:
+        """So many workers may be alive before the next ones wait."""
+        if number != self._places:
+            self._places = number
+            self._channel.send("places", number)
+
+    def ask_back(self) -> None:
+        """Have it give back what waits for a place: it says `dropped` of each."""
+        self._channel.send("give_back")
 
     def signal(self, key: int, number: int) -> None:
         """Have the signal sent to the process group of the worker `key`, if that lives."""

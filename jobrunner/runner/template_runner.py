@@ -55,8 +55,8 @@ class TemplateRunner(TemplateKeeper):
 
     # Workers
 
-    def _spawn(self, worker: WorkerProcess, *first: Any) -> None:
-        """Have the worker forked, with its first message on its way."""
+    def _spawn(self, worker: WorkerProcess, *first: Any, at_once: bool = True) -> None:
+        """Have the worker forked, `at_once` or when its template has a place, with its first message on its way."""
         self._next_key += 1
         self._workers[worker.key] = worker
         self._hearing.listen(worker.channel.fileno(), partial(self._hear_worker, worker))
@@ -67,15 +67,15 @@ class TemplateRunner(TemplateKeeper):
             if not is_short:
                 self._tell(worker, *first)
             try:
-                self._templates.spawn(worker, descriptors, list(first) if is_short else [])
+                self._templates.spawn(worker, descriptors, list(first) if is_short else [], at_once=at_once)
             except OSError:
                 self._workers.pop(worker.key)
                 self._forget(worker)
                 raise
 
-    def _start_process(self, running: Running) -> None:
+    def _start_process(self, running: Running, *, at_once: bool = True) -> None:
         """A process for this attempt alone."""
-        self._spawn(SingleWorker(self._next_key, running), "do", *running.claimed)
+        self._spawn(SingleWorker(self._next_key, running), "do", *running.claimed, at_once=at_once)
 
     def _worker_of(self, running: Running) -> WorkerProcess | None:
         return next((worker for worker in self._workers.values() if running in worker.runnings), None)
@@ -132,6 +132,10 @@ class TemplateRunner(TemplateKeeper):
     def _unused(self, key: int) -> None:
         self._workers[key].is_unused = True
 
+    def _dropped(self, key: int) -> None:
+        self._unused(key)
+        self._exited(key, 0)
+
     def _exited(self, key: int, pid: int, *facts: Any) -> None:
         self._templates.reaped(key)
         worker = self._workers.pop(key)
@@ -144,7 +148,7 @@ class TemplateRunner(TemplateKeeper):
         unstarted = worker.unstarted
         started = [one for one in worker.runnings if one not in unstarted]
         for running in started:
-            running.exit = Exit(pid, *facts)._replace(shared=len(started) > 1)
+            running.exit = Exit(pid, *facts) if len(started) == 1 else Exit(pid, *facts)._replace(shared=True)
             self._conclude(running)
         for running in unstarted:
             running.stopped = running.stopped or "returned"
@@ -156,7 +160,7 @@ class TemplateRunner(TemplateKeeper):
     # Hearing a worker
 
     def _hear_worker(self, worker: WorkerProcess, _: int, *, to_the_end: bool = False) -> None:
-        if not self._hearing.listens_to(worker.channel.fileno()):
+        if worker.is_heard_out:
             return
         try:
             if worker.channel.has_more_to_send:
@@ -166,10 +170,19 @@ class TemplateRunner(TemplateKeeper):
                 self._heed_message(worker, message)
         except (BadMessage, ChannelBroken) as error:
             log.error("process %d is killed: a job of it wrote into its channel: %s", worker.pid, error)
-            self._hearing.ignore(worker.channel.fileno())
+            self._hear_out(worker)
             self._signal_process(worker, signal.SIGKILL)
         except ChannelClosed:
-            self._hearing.ignore(worker.channel.fileno())
+            self._hear_out(worker)
+
+    def _hear_out(self, worker: WorkerProcess) -> None:
+        worker.is_heard_out = True
+        self._ignore(worker.channel.fileno())
+
+    def _ignore(self, *descriptors: int) -> None:
+        for descriptor in descriptors:
+            if self._hearing.listens_to(descriptor):
+                self._hearing.ignore(descriptor)
 
     def _heed_message(self, worker: WorkerProcess, message: Message) -> None:
         running, said, answer = worker.addressed(message)
@@ -239,7 +252,7 @@ class TemplateRunner(TemplateKeeper):
             except BlockingIOError:
                 return
             if not data:
-                self._hearing.ignore(stream)
+                self._ignore(stream)
                 worker.close_stream(stream)
                 return
             self._wrote(worker, worker.streams[stream], data)
@@ -254,7 +267,5 @@ class TemplateRunner(TemplateKeeper):
             log.info("process %d %s: %s", worker.pid, stream, journal.shown(data))
 
     def _forget(self, worker: WorkerProcess) -> None:
-        for descriptor in (worker.channel.fileno(), *worker.streams):
-            if self._hearing.listens_to(descriptor):
-                self._hearing.ignore(descriptor)
+        self._ignore(worker.channel.fileno(), *worker.streams)
         worker.close()

@@ -20,12 +20,14 @@ class Templates:
 
     def __init__(
         self,
+        places: int,
         environment: dict[str, str],
         conf: RunSettings,
         own: Sequence[str],
         hearing: Hearing,
         heed: Callable[[TemplateProcess], None],
     ) -> None:
+        self._places = places
         self._environment = environment
         self._own = own
         self._conf = conf
@@ -87,9 +89,27 @@ class Templates:
 
     # Workers
 
-    def spawn(self, worker: WorkerProcess, descriptors: tuple[int, int, int], first: list[Json]) -> None:
-        """Have the worker forked by the current one; OSError where that cannot be told."""
-        self.current.spawn(worker.key, descriptors, first)
+    def spawn(
+        self, worker: WorkerProcess, descriptors: tuple[int, int, int], first: list[Json], *, at_once: bool
+    ) -> None:
+        """Have the current one fork the worker, `at_once` or when it has a place; OSError where that cannot be told."""
+        self.current.spawn(worker.key, descriptors, first, at_once=at_once)
+
+    def set_places(self, number: int) -> None:
+        """So many workers of the current one may be alive before the next ones wait."""
+        with contextlib.suppress(ChannelClosed):  # it is gone, and with it what waits
+            self.current.set_places(number)
+
+    def ask_back(self) -> None:
+        """Have all give back what waits in them for a place."""
+        for template in (self.current, *self._finishing):
+            with contextlib.suppress(ChannelClosed):
+                template.ask_back()
+
+    @property
+    def are_several(self) -> bool:
+        """Whether there are workers of another one than the current one."""
+        return bool(self._finishing)
 
     def signal(self, worker: WorkerProcess, number: int) -> None:
         """Have the signal sent to the worker's process group; nothing where its template is gone, and it too."""
@@ -116,7 +136,7 @@ class Templates:
         return [*current, *coming, *self._finishing, *self._ending]
 
     def _begin(self, again: Sequence[str] = ()) -> TemplateProcess:
-        template = TemplateProcess(next(self._numbers), self._environment, self._conf, self._own, again)
+        template = TemplateProcess(next(self._numbers), self._places, self._environment, self._conf, self._own, again)
         self._hearing.listen(template.fileno(), lambda _: self._heed(template))
         return template
 

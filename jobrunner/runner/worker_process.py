@@ -26,6 +26,10 @@ class WorkerProcess(ABC):
     def __init__(self, key: int) -> None:
         self.key = key
         self.pid = 0
+        self.is_heard_out = False
+        """Whether nothing that it says is read any more."""
+        self.begun_at = 0.0
+        """When it was there and had what it is to do, on the monotonic clock."""
         self.is_unused = False
         """Whether it is known to have read nothing of what it was told."""
         pipes: list[int] = []

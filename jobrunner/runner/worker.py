@@ -1,5 +1,6 @@
 """The life of a worker process: forked from the template, it does one invocation and ends."""
 
+import _socket
 import contextlib
 import importlib
 import mmap
@@ -13,7 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from jobrunner import environment, execution, kernel
-from jobrunner.channel import Channel, pair
+from jobrunner.channel import Channel
 from jobrunner.context import Current, ProcessLink, enter_process
 from jobrunner.errors import ChannelClosed, TaskUnknown
 from jobrunner.models import UNDELIVERED, Claimed, Failure, InvocationId, Outcome
@@ -120,7 +121,8 @@ def _rehearse() -> None:
     The job that comes overwrites all that this has set.
     """
     with contextlib.suppress(OSError):  # no descriptors are left: it comes to that soon enough
-        ours, theirs = map(Channel, pair())
+        # Not of the module `socket`, which a task module may have changed.
+        ours, theirs = map(Channel, _socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM))
         ours.send("do", *_NOTHING)
         _work(theirs, theirs.receive(), [], None)
         ours.close()

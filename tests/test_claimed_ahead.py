@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from jobrunner import App, Invocation, Status
+from jobrunner.policy import OnCrash
 from tests.conftest import StartRunner
 from tests.helpers.files import rows
 from tests.helpers.processes import RunnerProcess
@@ -123,6 +124,21 @@ def test_limits_hold_for_what_is_claimed_ahead(app: App, runner: StartRunner, pa
         runner(**places(mode))
     app.wait([*jobs, *others], timeout=60)
     assert rows(path, "SELECT count(*) FROM jr_invocation WHERE attempt <> 1") == [(0,)]
+
+
+@pytest.mark.parametrize("why", ["done at most once", "crashed before"])
+def test_nothing_is_claimed_ahead_where_the_death_of_the_runner_would_cost_it_dear(
+    app: App, runner: StartRunner, path: Path, mode: str, why: str
+) -> None:
+    on_crash: OnCrash = "fail" if why == "done at most once" else "retry"
+    jobs = [app.enqueue("tests.together:nothing", on_crash=on_crash) for _ in range(MANY[mode])]
+    if why == "crashed before":
+        rows(path, "UPDATE jr_invocation SET crashes = 1")
+    runner(**places(mode))
+    seen = []
+    while jobs[-1].status is not Status.SUCCESS:
+        seen += rows(path, CLAIMED)
+    assert max(seen) <= (THREADS,)
 
 
 def test_processes_are_forked_for_what_was_claimed_ahead(

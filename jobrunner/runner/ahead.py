@@ -5,7 +5,6 @@ import time
 WORTH_SECONDS = 0.02
 """So long the places are to have enough to do without us."""
 _FORGOTTEN_SECONDS = 0.05
-_REST_SECONDS = 1.0
 _GROWTH = 3
 
 
@@ -22,7 +21,6 @@ class Ahead:
         self._count = 0
         self._seconds = 0.0
         self._since = time.monotonic()
-        self._rests_until = 0.0
         self.most = 0
         """So many may be claimed beyond the free places."""
 
@@ -35,11 +33,6 @@ class Ahead:
         """Not now: jobs take long, or wait for each other."""
         self.most = 0
 
-    def rest(self) -> None:
-        """Not now, nor in the next second: jobs like those that come now are not to be had in vain."""
-        self._rests_until = time.monotonic() + _REST_SECONDS
-        self.most = 0
-
     def turn(self, places: int) -> None:
         """A turn begins; so many jobs can be done at a time."""
         now = time.monotonic()
@@ -47,8 +40,7 @@ class Ahead:
             each = self._seconds / self._count
             enough = places * WORTH_SECONDS / max(each, 1e-6)
             grown = max(self.most, _GROWTH * self._count)
-            is_worth_it = each < self._short_seconds and now >= self._rests_until
-            self.most = int(min(self._limit, enough, grown)) if is_worth_it else 0
+            self.most = int(min(self._limit, enough, grown)) if each < self._short_seconds else 0
             self._count, self._seconds, self._since = 0, 0.0, now
         elif now - self._since >= _FORGOTTEN_SECONDS:
             self.most = 0

@@ -10,6 +10,7 @@ from jobrunner.runner.running import Running
 from jobrunner.runner.waiting import WaitingRoom
 
 KILL_AGAIN_SECONDS = 1.0
+_DELICATE_SECONDS = 1.0
 
 
 class Attempts:
@@ -20,6 +21,8 @@ class Attempts:
         self._send = send
         self._in_hand: dict[InvocationId, Running] = {}
         self._looked_after: dict[InvocationId, Running] = {}
+        self._delicate: set[InvocationId] = set()
+        self._delicate_until = 0.0
         self.idle_since = time.monotonic()
         """Where none is in hand: since when, on the monotonic clock."""
 
@@ -32,6 +35,9 @@ class Attempts:
     def add(self, running: Running) -> None:
         """It is about to be placed."""
         self._in_hand[running.claimed.id] = running
+        if running.claimed.crashes > 1 or running.policy.on_crash == "fail":
+            self._delicate.add(running.claimed.id)
+            self._delicate_until = time.monotonic() + _DELICATE_SECONDS
         running.look_after = self._look_after
 
     def _look_after(self, running: Running) -> None:
@@ -43,10 +49,19 @@ class Attempts:
         """Those that have a deadline, are being stopped, wait for others, or have written something."""
         return self._looked_after.values()
 
+    @property
+    def are_delicate(self) -> bool:
+        """Whether one of them has crashed before, and may take this runner along, or is to be done at most once.
+
+        So it is for a second after one was placed, too: the next ones are probably like it.
+        """
+        return bool(self._delicate) or time.monotonic() < self._delicate_until
+
     def remove(self, running: Running) -> None:
         """It is over, whatever came of it."""
         self._in_hand.pop(running.claimed.id, None)
         self._looked_after.pop(running.claimed.id, None)
+        self._delicate.discard(running.claimed.id)
         self._waiting.forget(running)
         if not self._in_hand:
             self.idle_since = time.monotonic()

@@ -227,6 +227,8 @@ class MultiThreadRunner(TemplateRunner):
         self._ahead.turn(self.conf.threads * max(1, self._serving))
         if self.waiting_processes:
             self._ahead.none()  # a thread that gets free is for those that have waited
+        if self._attempts.are_delicate:
+            self._ahead.none()  # the death of this runner would cost what has not begun dear
         now = time.monotonic()
         for pool in self.processes.values():
             if pool.queued and not pool.is_asked_back and now - pool.heard_at >= QUEUED_SECONDS:

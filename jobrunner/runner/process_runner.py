@@ -63,8 +63,6 @@ class ProcessRunner(TemplateRunner):
         ]
 
     def _start(self, running: Running) -> None:
-        if running.policy.on_crash == "fail":
-            self._ahead.rest()  # the death of this runner would end it, though it may not have begun
         spare = self._spare
         if spare is None:
             self._start_process(running, at_once=False)
@@ -91,6 +89,8 @@ class ProcessRunner(TemplateRunner):
         others_first = bool(self.waiting_processes) or self._templates.are_several
         if others_first:
             self._ahead.none()
+        if self._attempts.are_delicate:
+            self._ahead.none()  # the death of this runner would cost what has not begun dear
         if not self._lined_up:
             self._heard_at, self._are_asked_back = time.monotonic(), False
         elif not self._are_asked_back and (others_first or time.monotonic() >= self._heard_at + LINED_UP_SECONDS):

@@ -19,7 +19,7 @@ from jobrunner.errors import UsageError
 from jobrunner.inline_client import InlineClient
 from jobrunner.invocation import AnyInvocation, Invocation
 from jobrunner.location import find_database
-from jobrunner.models import Json, Kind
+from jobrunner.models import InvocationId, Json, Kind, Request
 from jobrunner.options import Options, OptionWords, joined
 from jobrunner.plans import plan_of
 from jobrunner.status import Status
@@ -215,19 +215,21 @@ class App:
 
     def _enqueue(self, task: str, kind: Kind, args: Json, options: OptionWords) -> AnyInvocation:
         text, jobs = outputs.keep(args)
-        request = outputs.given(Options().but(**options).request(task, text, args, kind), jobs)
+        # Where nothing is said it is the default: to make all options takes longer than the insert.
+        request = Options().but(**options).request(task, text, args, kind) if options else Request(task, kind, text)
+        request = outputs.given(request, jobs)
         return Invocation(self._get_client, self.client.enqueue([joined(request)])[0])
 
     def invocation(self, invocation_id: int) -> AnyInvocation:
         """A job by its number; InvocationNotFound where there is none."""
         self.client.states([invocation_id])
-        return Invocation(self._get_client, invocation_id)
+        return Invocation(self._get_client, InvocationId(invocation_id))
 
     def wait(self, jobs: Iterable[AnyInvocation | int], timeout: float | None = None) -> list[AnyInvocation]:
         """Wait until all are final and give them in the same order; it does not raise what they raised."""
         ids = [one.id if isinstance(one, Invocation) else one for one in jobs]
         self.client.wait(ids, timeout)
-        return [Invocation(self._get_client, one) for one in ids]
+        return [Invocation(self._get_client, InvocationId(one)) for one in ids]
 
     def counts(self) -> dict[Status, int]:
         """How many jobs are in each status."""

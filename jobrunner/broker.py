@@ -3,10 +3,9 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from operator import itemgetter
 
 from jobrunner import dependencies, keys, limits, outputs, unknown_tasks
-from jobrunner.database import Database
+from jobrunner.database import Database, Value
 from jobrunner.errors import UniqueKeyTaken, UsageError
 from jobrunner.models import Enqueued, InvocationId, Request
 from jobrunner.payload import INLINE_BYTES
@@ -17,45 +16,58 @@ _WAITS = 2
 """`hold` of who waits for others to end."""
 DUE_AT_ONCE = 5000
 """How many rows one turn promotes or expires, so that a transaction stays short."""
-_SAID = ("task", "kind", "args", "queue", "priority", "label", "policy", "parent")
-_said = itemgetter(*map(Request._fields.index, _SAID))
-_more = itemgetter(*(place for place, name in enumerate(Request._fields) if name not in _SAID))
-_NO_MORE = _more(Request(""))
-"""Of a plain request nothing is said but these fields."""
+_NO_MORE = list(Request("")[8:])
+"""Of a plain request nothing is said but its first fields, which are those that `enqueue_plain` binds."""
 
 
-def enqueue(database: Database, requests: Iterable[Request]) -> list[InvocationId]:
+def enqueue(database: Database, requests: Sequence[Request]) -> list[InvocationId]:
     """Put all of them in, or none; gives the ids in order. A request whose key is held gives the holder's id."""
-    requests = list(requests)
-    if len(requests) == 1 and _is_plain(requests[0]):
+    if len(requests) == 1 and (row := _plain_row(requests[0], now_ms())) is not None:
         # One statement is a transaction already: half of the time that is not the disk's.
-        return [InvocationId(database.insert("enqueue_plain", (*_said(requests[0]), now_ms())))]
-    if all(map(_is_plain, requests)):
-        return _insert_plain(database, requests)
+        return [InvocationId(database.insert("enqueue_plain", row))]
+    return _insert_many(database, requests)
+
+
+def _insert_many(database: Database, requests: Sequence[Request]) -> list[InvocationId]:
+    rows = _plain_rows(requests)
+    if len(rows) == len(requests):
+        return _insert_plain(database, rows)
     if _have_keys(requests):
         return [one.id for one in _put_keyed(database, requests)]
     return _insert(database, requests)
 
 
-def put(database: Database, requests: Iterable[Request]) -> list[Enqueued]:
+def put(database: Database, requests: Sequence[Request]) -> list[Enqueued]:
     """`enqueue`, and tell of each whether it is new."""
-    requests = list(requests)
     if _have_keys(requests):
         return _put_keyed(database, requests)
     return [Enqueued(one, True) for one in enqueue(database, requests)]
 
 
-def _is_plain(request: Request) -> bool:
-    """Whether its row is all that there is to write, and has nothing in it but what most rows have."""
-    return len(request.args) <= INLINE_BYTES and bool(_more(request) == _NO_MORE)
+def _plain_row(request: Request, now: int) -> tuple[Value, ...] | None:
+    """Its row, where that is all that there is to write, and has nothing in it but what most rows have."""
+    task, kind, args, queue, priority, label, policy, parent, *more = request
+    if more != _NO_MORE or len(args) > INLINE_BYTES:
+        return None
+    return task, kind, args, queue, priority, label, policy, parent, now
 
 
-def _insert_plain(database: Database, requests: Sequence[Request]) -> list[InvocationId]:
-    now = now_ms()
+def _plain_rows(requests: Sequence[Request]) -> list[tuple[Value, ...]]:
+    """Those of the first ones that are plain, all of them where all are."""
+    now, rows = now_ms(), []
+    for request in requests:
+        row = _plain_row(request, now)
+        if row is None:
+            break
+        rows.append(row)
+    return rows
+
+
+def _insert_plain(database: Database, rows: Sequence[tuple[Value, ...]]) -> list[InvocationId]:
     with database.transaction():
         first = database.query("last_id")[0][0] + 1
-        database.change_many("enqueue_plain", ((*_said(one), now) for one in requests))
-    return list(map(InvocationId, range(first, first + len(requests))))
+        database.change_many("enqueue_plain", rows)
+    return list(map(InvocationId, range(first, first + len(rows))))
 
 
 def _have_keys(requests: Sequence[Request]) -> bool:

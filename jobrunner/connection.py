@@ -5,6 +5,7 @@ import os
 import time
 from array import array
 from pathlib import Path
+from time import monotonic
 from typing import NamedTuple
 
 import apsw
@@ -34,7 +35,7 @@ class Patience:
 
     def __call__(self, calls: int) -> bool:
         """Wait a moment and say whether to try once more; `calls` counts from 0 at each lock."""
-        now = time.monotonic()
+        now = monotonic()
         if calls == 0:
             self._since = now
         if now - self._since > self.seconds:
@@ -58,10 +59,10 @@ class Anchor:
 
     def has_moved(self) -> bool:
         """Whether the file has another name by now, or none."""
-        if self._rest and time.monotonic() < self._good_until:
+        if monotonic() < self._good_until:
             return False
         self._ask("main", apsw.SQLITE_FCNTL_HAS_MOVED, self._place)
-        self._good_until = time.monotonic() + self._rest
+        self._good_until = monotonic() + self._rest
         return self._answer[0] != 0
 
 

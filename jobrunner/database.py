@@ -38,6 +38,7 @@ class Database(Closing):
         self._depth = 0
         self._opened: Opened | None = None
         self._closed = False
+        self._sql = sql.queries()
         if create:
             make_file(path)
         check_file(path)
@@ -58,7 +59,7 @@ class Database(Closing):
         """Run the named statement and give all its rows."""
         with self._lock:
             try:
-                return self._mine().cursor.execute(sql.queries()[name], bindings).fetchall()
+                return self._mine().cursor.execute(self._sql[name], bindings).fetchall()
             except TOLD:
                 with told(self.path):
                     raise
@@ -77,17 +78,17 @@ class Database(Closing):
     def change_many(self, name: str, rows: Iterable[tuple[Value, ...]]) -> list[Row]:
         """Run the named statement once for each row of values; gives all rows that it returns."""
         with self._lock, told(self.path):
-            return self._mine().connection.executemany(sql.queries()[name], rows).fetchall()
+            return self._mine().connection.executemany(self._sql[name], rows).fetchall()
 
     def insert(self, name: str, row: tuple[Value, ...]) -> int:
         """Run the named INSERT with a row of values; gives the row's number."""
         with self._lock:
             try:
-                mine = self._mine()
-                if self._depth == 0 and mine.anchor.has_moved():
+                connection, cursor, anchor = self._opened or self._mine()
+                if self._depth == 0 and anchor.has_moved():
                     raise self._gone()
-                mine.cursor.execute(sql.queries()[name], row)
-                return mine.connection.last_insert_rowid()
+                cursor.execute(self._sql[name], row)
+                return connection.last_insert_rowid()
             except TOLD:
                 with told(self.path):
                     raise

@@ -16,9 +16,11 @@ GetClient = Callable[[], Client]
 class Invocation(Generic[R]):
     """Everything is asked anew at each call: nothing here gets old."""
 
-    def __init__(self, get_client: GetClient, invocation_id: int) -> None:
+    __slots__ = ("_get_client", "id")
+
+    def __init__(self, get_client: GetClient, invocation_id: InvocationId) -> None:
         self._get_client = get_client
-        self.id = InvocationId(invocation_id)
+        self.id = invocation_id
 
     @property
     def _client(self) -> Client:

@@ -35,14 +35,15 @@ class Request(NamedTuple):
     args: str = "{}"
     queue: str = "default"
     priority: int = 0
+    label: str | None = None
+    policy: str | None = None
+    parent: int | None = None
+    # Of most requests nothing is said but what stands above.
     run_at: int | None = None
     expires_at: int | None = None
     unique_key: str | None = None
     if_exists: IfHeld = "skip"
-    label: str | None = None
-    policy: str | None = None
     hold: bool = False
-    parent: int | None = None
     limit_key: str | None = None
     limit_size: int | None = None
     limit_drop: bool = False

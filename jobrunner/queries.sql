@@ -25,17 +25,17 @@ CREATE VIEW jr_schema AS SELECT 1 AS version;
 -- Enqueueing --------------------------------------------------------------------------------------
 
 -- name: enqueue
--- The parameters are the fields of a Request in their order, then the present; ?9, ?23 and ?24 say what becomes of a key that
+-- The parameters are the fields of a Request in their order, then the present; ?12, ?23 and ?24 say what becomes of a key that
 -- is held, and are not kept. Arguments above about 1 kB, and those with results of others, go into a table of their own.
 INSERT INTO jr_invocation(task, kind, args, queue, priority, run_at, expires_at, unique_key, label, policy, hold,
                           parent, limit_key, limit_size, limit_drop, schedule, deps, batch, limit_rate, limit_period,
                           created_at, status, reason)
-VALUES (?1, ?2, CASE WHEN length(?3) <= 1000 AND NOT ?20 THEN ?3 END, ?4, ?5, ?6, ?7, ?8, ?10, ?11,
-        CASE WHEN ?12 THEN 1 WHEN ?18 IS NULL THEN 0 ELSE 2 END,
-        ?13, ?14, ?15, ?16, ?17, CASE WHEN ?18 IS NULL THEN 0 ELSE json_array_length(?18) END,
+VALUES (?1, ?2, CASE WHEN length(?3) <= 1000 AND NOT ?20 THEN ?3 END, ?4, ?5, ?9, ?10, ?11, ?6, ?7,
+        CASE WHEN ?13 THEN 1 WHEN ?18 IS NULL THEN 0 ELSE 2 END,
+        ?8, ?14, ?15, ?16, ?17, CASE WHEN ?18 IS NULL THEN 0 ELSE json_array_length(?18) END,
         CASE WHEN ?19 IS NOT NULL THEN (SELECT id FROM jr_batch WHERE name = ?19 AND finished_at IS NULL) END, ?21, ?22, ?25,
-        CASE WHEN ?12 THEN 'blocked' WHEN ?6 > ?25 THEN 'scheduled' WHEN ?18 IS NULL THEN 'pending' ELSE 'blocked' END,
-        CASE WHEN ?12 THEN 'held' WHEN ?18 IS NOT NULL THEN 'waits for job ' || json_extract(?18, '$[0][0]')
+        CASE WHEN ?13 THEN 'blocked' WHEN ?9 > ?25 THEN 'scheduled' WHEN ?18 IS NULL THEN 'pending' ELSE 'blocked' END,
+        CASE WHEN ?13 THEN 'held' WHEN ?18 IS NOT NULL THEN 'waits for job ' || json_extract(?18, '$[0][0]')
              || CASE WHEN json_array_length(?18) > 1 THEN ' and ' || (json_array_length(?18) - 1) || ' more' ELSE '' END END);
 
 -- name: enqueue_plain

@@ -28,6 +28,8 @@ class Enqueuer(Generic[P, R]):
         self._options = options
         self._client = client
         self._pattern = Pattern(options, name)
+        self._bare: Request | None = None
+        """From the first call without arguments on, the one that all such calls make."""
 
     def later(self, args: Mapping[str, Any]) -> Request:
         """What a schedule or a batch enqueues: a call with these arguments; TypeError where they do not fit."""
@@ -60,11 +62,12 @@ class Enqueuer(Generic[P, R]):
         return parameters_of(self.function)
 
     def _request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request:
-        parameters = self._parameters
-        if self._pattern.bare is not None and not (args or kwargs or parameters.needed):
-            return self._pattern.bare
-        text, jobs = outputs.keep(parameters.as_json(args, kwargs))
-        request = self._pattern.request(text, lambda: parameters.named(args, kwargs))
+        if self._bare is not None and not args and not kwargs:
+            return self._bare
+        text, jobs = outputs.keep(self._parameters.as_json(args, kwargs))
+        if not args and not kwargs:  # and they fit
+            self._bare = self._pattern.bare
+        request = self._pattern.request(text, functools.partial(self._parameters.named, args, kwargs))
         return outputs.given(request, jobs) if jobs else request
 
 

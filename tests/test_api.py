@@ -25,6 +25,7 @@ from jobrunner import (
     WaitTimeout,
     current,
 )
+from jobrunner.models import InvocationId
 from tests import tasks
 from tests.conftest import StartRunner
 from tests.helpers.files import rows
@@ -63,6 +64,12 @@ def test_options_change_the_call_and_not_the_task(app: App) -> None:
     assert (changed.details.queue, changed.status, changed.details.label) == ("slow", Status.SCHEDULED, None)
     assert (changed.details.priority, changed.details.unique_key) == (7, "send:8"), "what was not changed stays"
     assert (plain.details.queue, plain.status, plain.details.label) == ("mail", Status.PENDING, "a letter")
+
+
+def test_a_job_by_name_without_options_is_one_whose_options_are_the_defaults(app: App) -> None:
+    plain = app.enqueue("tests.tasks:add", {"a": 1}).details
+    said = app.enqueue("tests.tasks:add", {"a": 1}, queue="default", retry=None).details
+    assert plain == said._replace(id=plain.id, created_at=plain.created_at)
 
 
 def test_options_never_share_names_with_arguments(app: App, drain: Drain) -> None:
@@ -123,6 +130,21 @@ def test_arguments_are_kept_by_name_in_the_order_of_the_function(app: App) -> No
     ]
     named = ['{"a":1}', *['{"a":1,"b":2}'] * 3, '{"user":1,"account":"x"}']
     assert [job.details.args for job in jobs] == named
+
+
+def welcome(name: str = "you") -> str:
+    """Can be called without arguments."""
+    return f"hello {name}"
+
+
+def test_calls_without_arguments_are_alike_whatever_came_between_them(app: App) -> None:
+    task = app.task(welcome)
+    jobs = [task.enqueue(), task.enqueue("me"), task.enqueue(), task.options(delay="1h").enqueue(), task.enqueue()]
+    assert [job.details.args for job in jobs] == ["{}", '{"name":"me"}', "{}", "{}", "{}"]
+    assert [job.status for job in jobs] == [*[Status.PENDING] * 3, Status.SCHEDULED, Status.PENDING]
+    with app.batch("greetings"):
+        assert task.enqueue().details.batch == "greetings"
+    assert task.enqueue().details.batch is None
 
 
 def test_what_no_worker_could_import_cannot_be_a_task(app: App) -> None:
@@ -234,15 +256,15 @@ def test_a_job_that_does_not_come_to_its_end_times_out(app: App) -> None:
     "ask",
     [
         lambda app: app.invocation(99),
-        lambda app: Invocation(lambda: app.client, 99).status,
-        lambda app: Invocation(lambda: app.client, 99).result(),
-        lambda app: Invocation(lambda: app.client, 99).details,
-        lambda app: Invocation(lambda: app.client, 99).log(),
-        lambda app: Invocation(lambda: app.client, 99).progress,
-        lambda app: Invocation(lambda: app.client, 99).cancel(),
-        lambda app: Invocation(lambda: app.client, 99).retry(),
+        lambda app: Invocation(lambda: app.client, InvocationId(99)).status,
+        lambda app: Invocation(lambda: app.client, InvocationId(99)).result(),
+        lambda app: Invocation(lambda: app.client, InvocationId(99)).details,
+        lambda app: Invocation(lambda: app.client, InvocationId(99)).log(),
+        lambda app: Invocation(lambda: app.client, InvocationId(99)).progress,
+        lambda app: Invocation(lambda: app.client, InvocationId(99)).cancel(),
+        lambda app: Invocation(lambda: app.client, InvocationId(99)).retry(),
         lambda app: app.wait([99]),
-        lambda app: asyncio.run(Invocation(lambda: app.client, 99).aresult()),
+        lambda app: asyncio.run(Invocation(lambda: app.client, InvocationId(99)).aresult()),
         lambda app: app.invocation(2**70),
         lambda app: app.invocation(-1),
     ],

@@ -394,7 +394,7 @@ def test_cancelling_reaches_the_children_where_it_is_said(app: App, database: Da
 
 
 def test_a_hundred_thousand_go_in_at_once(database: Database, path: Path) -> None:
-    ids = broker.enqueue(database, (Request("a:b", args=f'{{"n":{n}}}') for n in range(100_000)))
+    ids = broker.enqueue(database, [Request("a:b", args=f'{{"n":{n}}}') for n in range(100_000)])
     assert (ids[0], ids[-1], len(ids)) == (1, 100_000, 100_000)
     assert rows(path, "SELECT count(DISTINCT args) FROM jobs WHERE status = 'pending'") == [(100_000,)]
     assert take(database, limit=3) == [1, 2, 3]

@@ -350,7 +350,7 @@ def neighbours() -> int:
     for pid in Path(f"/proc/{template}/task/{template}/children").read_text().split():
         with contextlib.suppress(OSError):
             states.append(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0])
-    return sum(state in "RD" for state in states)  # who waits for others sleeps, until it is stopped for that
+    return sum(state not in "TZX" for state in states)
 
 
 def nothing() -> None:

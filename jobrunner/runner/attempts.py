@@ -89,7 +89,7 @@ class Attempts:
         running.kill_at = min(running.kill_at or float("inf"), time.monotonic() + grace)
 
     def enforce_deadlines(self, grace: float) -> None:
-        """Stop those whose time is over, kill those that had their grace, and have those stand still that wait long."""
+        """Stop those whose time is over, and kill those that had their grace."""
         now = time.monotonic()
         for running in self.looked_after:
             if running.next_moment is None or now < running.next_moment:
@@ -97,9 +97,6 @@ class Attempts:
             if running.stopped:
                 running.kill_at = now + KILL_AGAIN_SECONDS  # told again until it is gone
                 self._send(running, signal.SIGKILL)
-            elif running.paused_at is not None:
-                running.halt_at, running.is_halted = None, True
-                self._send(running, signal.SIGSTOP)
             else:
                 self.stop(running, "timeout", grace)
 

@@ -273,7 +273,7 @@ class MultiThreadRunner(TemplateRunner):
         """A thread that waits just waits; another takes its place, so that its slot is free."""
         worker = self._worker_of(running)
         if not isinstance(worker, PoolWorker):
-            running.halt_soon()
+            self._signal(running, signal.SIGSTOP)
         elif worker.grown < worker.threads + worker.waiting:
             worker.grown += 1
             self._tell(worker, "more")
@@ -281,7 +281,8 @@ class MultiThreadRunner(TemplateRunner):
                 log.warning(self.WAITING_FOR_RESULTS_WARNING, MANY_WAITING, worker.pid)
 
     def _resume_waiting_process(self, running: Running) -> None:
-        self._go_on(running)
+        if not isinstance(self._worker_of(running), PoolWorker):
+            self._signal(running, signal.SIGCONT)
 
 
 @functools.lru_cache(256)  # of many short jobs, most took no whole millisecond

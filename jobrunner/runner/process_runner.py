@@ -1,5 +1,6 @@
 """A process for each invocation, forked from the template."""
 
+import signal
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -171,10 +172,10 @@ class ProcessRunner(TemplateRunner):
         return next((one.process for one in self.child_processes if one.invocation_id == invocation_id), None)
 
     def _pause_waiting_process(self, running: Running) -> None:
-        running.halt_soon()
+        self._signal(running, signal.SIGSTOP)
 
     def _resume_waiting_process(self, running: Running) -> None:
-        self._go_on(running)
+        self._signal(running, signal.SIGCONT)
 
     def _send_off(self) -> None:
         # A process that is stopped holds no slot, and no place.

@@ -9,9 +9,6 @@ from jobrunner.orchestrator import Ended
 from jobrunner.policy import Policy
 from jobrunner.runner.capture import LIMIT, Capture
 
-HALT_SECONDS = 0.02
-"""For a wait that is over before, a process is not stopped: to be told that it goes on takes longer than the rest."""
-
 
 def _nobody(_: "Running") -> None:
     pass
@@ -35,10 +32,6 @@ class Running:
     flushed_at: float = 0.0
     paused_at: float | None = None
     paused_for: float = 0.0
-    halt_at: float | None = None
-    """Where it waits for others, and its process does not stand still yet: when that is to be stopped."""
-    is_halted: bool = False
-    """Whether its process was stopped, and is to be told when it may go on."""
     look_after: Callable[["Running"], None] = _nobody
     """Called as soon as there is something to look after: a deadline, a pause, output. Most have nothing."""
 
@@ -66,15 +59,11 @@ class Running:
         self.paused_at = time.monotonic()
         self.look_after(self)
 
-    def halt_soon(self) -> None:
-        """Its process is to stand still while it waits, unless that takes a moment only."""
-        self.halt_at = time.monotonic() + HALT_SECONDS
-
     def resume(self) -> None:
         """It goes on, and so does its clock."""
         if self.paused_at is not None:
             self.paused_for = time.monotonic() - self.paused_at
-            self.paused_at = self.halt_at = None
+            self.paused_at = None
             if self.deadline is not None:
                 self.deadline += self.paused_for
 
@@ -87,4 +76,4 @@ class Running:
         """When something is to be done about it if nothing happens before."""
         if self.stopped:
             return self.kill_at
-        return self.deadline if self.paused_at is None else self.halt_at
+        return self.deadline if self.paused_at is None else None

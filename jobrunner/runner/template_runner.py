@@ -83,12 +83,6 @@ class TemplateRunner(TemplateKeeper):
     def _signal_process(self, worker: WorkerProcess, number: int) -> None:
         self._templates.signal(worker, number)
 
-    def _go_on(self, running: Running) -> None:
-        """It does not wait any more: where its process was stopped for that, it goes on."""
-        if running.is_halted:
-            running.is_halted = False
-            self._signal(running, signal.SIGCONT)
-
     def _tell(self, worker: WorkerProcess, *message: Any) -> None:
         worker.channel.queue(*message)
         self._flush(worker)

@@ -12,7 +12,7 @@ import os
 import socket
 import struct
 from _thread import allocate_lock  # not threading, which costs each fork half a millisecond
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from jobrunner.errors import ChannelBroken, ChannelClosed, UsageError
 from jobrunner.models import Json
@@ -25,7 +25,7 @@ _MANY = 1 << 18
 _FEW = 1 << 14
 """Bytes to read at once where little is coming: each reading makes a buffer for all that it may get."""
 _ROOM_FOR_DESCRIPTORS = socket.CMSG_SPACE(32 * 4)
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encoder = json.JSONEncoder(separators=(",", ":"))
 _decode = json.JSONDecoder().raw_decode
 # As plain numbers: to join two of the enums of `socket` takes as long as to read a message.
 _UNIX, _STREAM = int(socket.AF_UNIX), int(socket.SOCK_STREAM)
@@ -65,7 +65,10 @@ class Channel:
 
     def send(self, *message: Json) -> None:
         """Send one message, waiting until the other side takes it; UsageError where it is too large."""
-        frame = _frame(message)
+        self.send_frame(frame(message))
+
+    def send_frame(self, frame: bytes) -> None:
+        """Send a message that was made ready by `frame`."""
         if len(frame) > MAX_MESSAGE:
             raise UsageError(f"{len(frame):,} bytes at once from a job to its runner are too much: say less at a time")
         try:
@@ -83,11 +86,11 @@ class Channel:
 
     def send_with(self, descriptors: Sequence[int], *message: Json) -> None:
         """Send one short message and open descriptors with it; they come out of `take_descriptors` in order."""
-        frame = _frame(message)
+        framed = frame(message)
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
-        sent = self._socket.sendmsg([frame], [rights])
-        if sent < len(frame):  # a signal came while it waited for room
-            self._socket.sendall(frame[sent:])
+        sent = self._socket.sendmsg([framed], [rights])
+        if sent < len(framed):  # a signal came while it waited for room
+            self._socket.sendall(framed[sent:])
 
     def take_descriptors(self, count: int) -> list[int]:
         """The next `count` descriptors that came in; the caller owns them now."""
@@ -96,7 +99,7 @@ class Channel:
 
     def queue(self, *message: Json) -> None:
         """Have a message ready for the next `flush`."""
-        self._outgoing += _frame(message)
+        self._outgoing += frame(message)
 
     def post(self, *message: Json) -> None:
         """Queue a message and send what the socket takes now."""
@@ -122,10 +125,12 @@ class Channel:
     def read(self, *, to_the_end: bool = False) -> Iterator[Message]:
         """The messages that are there now, `to_the_end` however many; ChannelClosed after the last one."""
         is_open = True
-        with contextlib.suppress(BlockingIOError):
+        try:  # not `suppress`: a template reads once for each fork, which then has pages to be copied
             is_open = self._fill(_NOT_WAITING)
             while is_open and to_the_end:
                 is_open = self._fill(_NOT_WAITING)
+        except BlockingIOError:
+            pass
         while (message := self._next()) is not None:
             yield message
         if not is_open:
@@ -160,8 +165,23 @@ class Channel:
         return _parse(body)
 
 
-def _frame(message: Sequence[Json]) -> bytes:
-    body = _encode(message).encode()
+def _piecemeal() -> Callable[[Sequence[Json], int], Iterable[str]]:
+    """What gives the pieces of a text, made once: `JSONEncoder.encode` makes it for each, which takes twice as long."""
+    make = getattr(json.encoder, "c_make_encoder", None)  # undocumented, and None where json has no C
+    if make is None:
+        return lambda message, _: _encoder.encode(message)
+    made: Callable[[Sequence[Json], int], Iterable[str]] = make(
+        None, _encoder.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, True
+    )
+    return made
+
+
+_pieces = _piecemeal()
+
+
+def frame(message: Sequence[Json]) -> bytes:
+    """A message as it is sent."""
+    body = "".join(_pieces(message, 0)).encode()
     return _LENGTH.pack(len(body)) + body
 
 

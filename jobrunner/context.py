@@ -134,6 +134,11 @@ def enter_process(job: Current) -> None:
     _process[:] = [job]
 
 
+def leave_process() -> None:
+    """It does none any more."""
+    _process.clear()
+
+
 def enter(job: Current) -> contextvars.Token[Current | None]:
     """Say that this thread does a job now; give the token to `leave`."""
     return _current.set(job)

@@ -1,7 +1,7 @@
 """Everything that jobrunner raises, each a sentence that helps; `exit_code` is what the CLI ends with."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 
@@ -14,6 +14,11 @@ class JobRunnerError(Exception):
 def facts_of(error: JobRunnerError) -> list[Any]:
     """The error as JSON data, for the other end of a channel: class, text, attributes."""
     return [type(error).__name__, str(error), vars(error)]
+
+
+def type_name(cls: type) -> str:
+    """`ValueError`, `json.decoder.JSONDecodeError`."""
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def error_of(name: str, message: str, attributes: dict[str, Any]) -> JobRunnerError:
@@ -180,7 +185,7 @@ class OutboxTrouble(JobRunnerError):
 
     exit_code = 74
 
-    def __init__(self, path: Path, why: object) -> None:
+    def __init__(self, path: PathLike[str], why: object) -> None:
         super().__init__(f"the outbox in {path} cannot be drained: {why}")
 
 
@@ -199,7 +204,7 @@ class NoDatabase(JobRunnerError):
 
     exit_code = 2
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: PathLike[str]) -> None:
         super().__init__(f"no database at {path}: `jobrunner init` or the first `jobrunner enqueue` makes it")
         self.path = path
 
@@ -245,7 +250,7 @@ class NotAllowed(JobRunnerError):
 class OtherLibrary(UsageError):
     """This process has the database open through a SQLite that is not jobrunner's; both together would break it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: PathLike[str]) -> None:
         super().__init__(
             f"{path} is open in this process by other means (Python's sqlite3, say), and jobrunner beside it would "
             "make both lose their locks. Enqueue on that connection (`with app.using(conn):`), close it first, or use "

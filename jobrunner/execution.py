@@ -1,6 +1,5 @@
 """Doing the work of one function invocation: find it, call it, and say what came of it. No database here."""
 
-import functools
 import importlib
 import json
 import sys
@@ -10,10 +9,9 @@ from types import CoroutineType, ModuleType
 from typing import Any, NamedTuple
 
 from jobrunner import aliases, payload
-from jobrunner.errors import NotSerializable, TaskNotFound, TaskUnknown
+from jobrunner.errors import NotSerializable, TaskNotFound, TaskUnknown, type_name
 from jobrunner.models import Failure, Json, Outcome
 from jobrunner.payload import POSITIONAL
-from jobrunner.policy import type_name
 
 MAX_MESSAGE = 10_000
 """Characters of an exception's message that are kept."""
@@ -52,53 +50,54 @@ def found_before(task: str) -> Found | None:
 
 def find(task: str) -> Found:
     """Import `module:function`; TaskNotFound says what is missing. What the import itself raises goes through."""
-    module_name, names = _parts(task)
-    try:
-        content = _import(task, module_name, names)
-    except TaskUnknown:
-        content = aliases.find(task)
-        if content is None:
-            raise
+    return _found(task, _content(task))
+
+
+def find_for_good(task: str) -> Found:
+    """As `find`, and `found_before` gives it from now on."""
+    content = _content(task)
+    found = _found(task, content)
+    module_name, _, name = task.partition(":")
+    module = sys.modules.get(module_name)
+    if isinstance(module, ModuleType):
+        _places[task] = _Place(module_name, module, name, content, found)
+    return found
+
+
+def _found(task: str, content: Any) -> Found:
     function = getattr(content, "function", content)
     if not callable(function):
         raise TaskNotFound(task, f"{task.partition(':')[2]} is a {type(content).__name__}, not a function")
-    found = Found(function, getattr(content, "declared", None))
-    module = sys.modules.get(module_name)
-    if isinstance(module, ModuleType):
-        _places[task] = _Place(module_name, module, ".".join(names), content, found)
-    return found
+    return Found(function, getattr(content, "declared", None))
 
 
-@functools.lru_cache(1024)
-def _parts(task: str) -> tuple[str, tuple[str, ...]]:
-    """The module's name, and the names that lead from it to the function."""
+def _content(task: str) -> Any:
+    """What the module has under the name. One function for it: of each, and what it names, a fork copies pages."""
     module_name, _, path = task.partition(":")
-    names = tuple(path.split("."))
-    if not all(part.isidentifier() for part in (*module_name.split("."), *names)):
+    names = path.split(".")
+    if not all(map(str.isidentifier, (*module_name.split("."), *names))):
         raise TaskNotFound(task, "a function is written module:function, as in shop.tasks:send")
-    return module_name, names
-
-
-def _import(task: str, module_name: str, names: tuple[str, ...]) -> Any:
-    try:
-        found = _module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise
-        raise TaskUnknown(task, f"there is no module {error.name!r} on the path (--app-dir adds a folder)") from None
-    for name in names:
+    content: Any = sys.modules.get(module_name)
+    if content is None or getattr(getattr(content, "__spec__", None), "_initializing", False):
         try:
-            found = getattr(found, name)
-        except AttributeError:
-            raise TaskUnknown(task, f"{module_name} has no {'.'.join(names)!r}") from None
-    return found
+            content = importlib.import_module(module_name)  # where another thread is at it, this waits until it is done
+        except ModuleNotFoundError as error:
+            if error.name is None or not (module_name + ".").startswith(error.name + "."):
+                raise
+            return _taken_over(task, f"there is no module {error.name!r} on the path (--app-dir adds a folder)")
+    try:
+        for name in names:
+            content = getattr(content, name)
+    except AttributeError:
+        return _taken_over(task, f"{module_name} has no {path!r}")
+    return content
 
 
-def _module(name: str) -> Any:
-    found = sys.modules.get(name)
-    if found is None or getattr(getattr(found, "__spec__", None), "_initializing", False):
-        return importlib.import_module(name)  # where another thread is at it, this waits until that is done
-    return found
+def _taken_over(task: str, why: str) -> Any:
+    content = aliases.find(task)
+    if content is None:
+        raise TaskUnknown(task, why) from None
+    return content
 
 
 def first_word(policy: str | None, found: Found) -> list[str]:
@@ -125,7 +124,8 @@ def call(function: Callable[..., Any], args: Json) -> Any:
     return returned
 
 
-_NOTHING = Outcome("null")
+NOTHING = Outcome("null")
+"""Of a function that gives None, as most do."""
 
 
 def perform(function: Callable[..., Any], args: Json) -> Outcome:
@@ -135,7 +135,7 @@ def perform(function: Callable[..., Any], args: Json) -> Outcome:
     except BaseException as error:  # a job may raise whatever it likes; its runner must hear of it
         return Outcome(failure=describe(error))
     if returned is None:
-        return _NOTHING
+        return NOTHING
     try:
         return Outcome(result=payload.dump(returned, "result"))
     except NotSerializable as error:

@@ -5,7 +5,6 @@ import ctypes
 import os
 import struct
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 _PR_SET_PDEATHSIG = 1
@@ -51,7 +50,7 @@ def children() -> list[int]:
 def open_descriptors() -> set[str]:
     """The names of this process's open descriptors, and of the one that it takes to look."""
     try:
-        return {entry.name for entry in Path("/dev/fd").iterdir()}
+        return set(os.listdir("/dev/fd"))
     except OSError:
         return set()
 
@@ -59,7 +58,8 @@ def open_descriptors() -> set[str]:
 def environment(pid: int) -> dict[str, str]:
     """The environment that a process was started with; empty where it is gone or not ours to see."""
     try:
-        block = Path(f"/proc/{pid}/environ").read_bytes()
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            block = file.read()
     except OSError:
         return {}
     pairs = (entry.partition("=") for entry in block.decode("utf-8", "surrogateescape").split("\0"))
@@ -102,7 +102,7 @@ _watches: dict[int, int] = {}
 _of_process: list[int] = []
 
 
-def watch_changes(path: Path) -> int | None:
+def watch_changes(path: os.PathLike[str]) -> int | None:
     """A descriptor that gets readable when the file is changed; None where there is no inotify, or no watch left."""
     if not is_linux:
         return None
@@ -148,6 +148,7 @@ def stop_watching(descriptor: int) -> None:
 def boot_id() -> str:
     """A name of the time since the machine started; empty where the kernel has none."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
     except OSError:
         return ""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from jobrunner.errors import UsageError
+from jobrunner.errors import UsageError, type_name
 from jobrunner.models import Failure, Json
 from jobrunner.times import LONGEST_MS, Duration, duration_ms
 
@@ -157,8 +157,3 @@ _UNSAID = Policy()
 def type_names(types: ExceptionNames) -> tuple[str, ...]:
     """Qualified names of exception classes; those of builtins have no prefix."""
     return tuple(one if isinstance(one, str) else type_name(one) for one in types)
-
-
-def type_name(cls: type) -> str:
-    """`ValueError`, `json.decoder.JSONDecodeError`."""
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobrunner import Retry, Status, UsageError
+from jobrunner.errors import type_name
 from jobrunner.models import Claimed, Exit, Failure, InvocationId, Kind, Outcome, StopReason
 from jobrunner.options import unique_key
 from jobrunner.orchestrator import Ended, judge
-from jobrunner.policy import CRASH_BUDGET, Policy, type_name
+from jobrunner.policy import CRASH_BUDGET, Policy
 from jobrunner.times import duration_ms, instant_ms, iso, now_ms, words
 
 # Retries ---------------------------------------------------------------------------------------------

@@ -22,6 +22,9 @@ from tests.helpers.waiting import until, until_gone
 
 Drain = Callable[..., RunnerProcess]
 SOON = Retry(attempts=3, base="20ms")
+HEAVY = {"apsw", "ast", "asyncio", "dataclasses", "datetime", "inspect", "logging", "pathlib", "psutil", "subprocess"}
+HEAVY |= {"threading", "urllib.parse", "jobrunner.app", "jobrunner.database", "jobrunner.policy", "jobrunner.times"}
+"""Modules that neither a template nor a worker needs."""
 
 
 def attempts(app: App, job: Invocation[object]) -> list[Attempt]:
@@ -533,6 +536,34 @@ def streams(): return sum(isinstance(one, io.TextIOWrapper) for one in gc.get_ob
     counts = [app.enqueue("talking:streams").result(timeout=60) for _ in range(20)]
     assert max(counts) < 10
     assert "Error" not in running.stderr
+
+
+def test_a_template_has_loaded_little_when_it_imports_the_tasks(app: App, runner: StartRunner, folder: Path) -> None:
+    """Each fork copies the tables of its pages: what a module needs of these, it imports itself."""
+    (folder / "curious.py").write_text("import sys\nTHERE = [*sys.modules]\ndef there(): return THERE", "utf-8")
+    runner(jobs=1, app_dir=str(folder), imports=["curious"])
+    there = app.enqueue("curious:there").result(timeout=60)
+    assert not HEAVY & {*there}
+
+
+def test_what_a_template_practises_leaves_nothing_behind(
+    app: App, runner: StartRunner, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = """
+import os
+from jobrunner.context import find_current
+FOUND = [os.environ.get("JOBRUNNER_JOB"), os.environ.get("JOBRUNNER_CLAIM"), find_current(), len(os.listdir("/dev/fd"))]
+def found(): return FOUND
+def own(): return [os.environ["JOBRUNNER_JOB"], os.environ["JOBRUNNER_CLAIM"], find_current().id]
+"""
+    (folder / "tidy.py").write_text(module, "utf-8")
+    monkeypatch.setenv("JOBRUNNER_CLAIM", "of whoever started the runner")
+    runner(jobs=1, app_dir=str(folder), imports=["tidy"])
+    job, claim, current, descriptors = app.enqueue("tidy:found").result(timeout=60)
+    assert (job, claim, current) == (None, "of whoever started the runner", None)
+    assert descriptors < 10
+    own = app.enqueue("tidy:own")
+    assert own.result(timeout=60) == [str(own.id), "1", own.id]
 
 
 @pytest.mark.parametrize("heed", ["SIG_DFL", "SIG_IGN"])

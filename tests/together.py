@@ -344,10 +344,11 @@ def misuse_cache(what: str) -> str:
 
 
 def neighbours() -> int:
-    """How many processes of this runner work just now, this one among them."""
+    """How many processes of this runner work just now, this one among them, but for those that wait for others."""
     template = os.getppid()
+    waiters = {one.pid for one in marks(folder())}
     states = []
-    for pid in Path(f"/proc/{template}/task/{template}/children").read_text().split():
+    for pid in set(Path(f"/proc/{template}/task/{template}/children").read_text().split()) - set(map(str, waiters)):
         with contextlib.suppress(OSError):
             states.append(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0])
     return sum(state not in "TZX" for state in states)

@@ -19,7 +19,6 @@ from importlib.machinery import (
     SourcelessFileLoader,
 )
 from importlib.util import cache_from_source
-from pathlib import Path
 from types import ModuleType
 
 Signature = list[int] | None
@@ -63,15 +62,15 @@ def imported(module: ModuleType) -> None:
 def missed(name: str | None) -> None:
     """It could not be found: note where it may appear."""
     for folder in _folders if name else ():
-        place = Path(folder, *str(name).split("."))
-        for file in (place.with_suffix(".py"), place / "__init__.py"):
-            _noted.setdefault(str(file), signature(file))
+        place = os.path.join(folder, *str(name).split("."))
+        for file in (f"{place}.py", os.path.join(place, "__init__.py")):
+            _noted.setdefault(file, signature(file))
 
 
-def signature(file: str | Path) -> Signature:
+def signature(file: str) -> Signature:
     """Of a file as it is now."""
     try:
-        return _signed(os.stat(file))  # noqa: PTH116 - of each watched file, each second: a Path takes seven times as long
+        return _signed(os.stat(file))
     except (OSError, ValueError):  # a job may have told anything for a path
         return None
 
@@ -81,7 +80,7 @@ class SourceLoader(SourceFileLoader):
 
     def path_stats(self, path: str) -> Mapping[str, float]:
         """What Python compares with the compiled file; asked right before the source is read."""
-        found = Path(path).stat()
+        found = os.stat(path)
         _note(self.name, path, _signed(found))
         if _may_deceive(path, int(found.st_mtime)):
             raise OSError("a compiled file and its source are of the same second")
@@ -103,5 +102,5 @@ def _may_deceive(path: str, second: int) -> bool:
     if int(time.time()) == second:
         return True
     with contextlib.suppress(OSError, NotImplementedError):
-        return int(Path(cache_from_source(path)).stat().st_mtime) == second
+        return int(os.stat(cache_from_source(path)).st_mtime) == second
     return False

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from resource import struct_rusage
 from typing import Any, NamedTuple, NoReturn
 
-from jobrunner import kernel, location
+from jobrunner import kernel
 from jobrunner.channel import Channel
 from jobrunner.errors import ChannelClosed
 from jobrunner.runner import output_router, sources, trial
@@ -28,6 +28,7 @@ from jobrunner.runner.stop_signals import wakeup_pipe
 from jobrunner.runner.worker import (
     WORKER_SIGNALS,
     WORKER_VARIABLE,
+    practise,
     run_worker,
     template_name,
     trial_name,
@@ -78,6 +79,7 @@ class Template:
         sources.install()
         if self._orders.watch:
             sources.watch(self._orders.app_dir, self._orders.imports)
+        practise()
         sys.path.insert(0, self._orders.app_dir)
         try:
             for module in self._orders.imports:
@@ -151,6 +153,8 @@ class Template:
         """What the imported modules declare, and which modules of their packages are there."""
         declarations = sys.modules.get("jobrunner.declarations")
         if declarations is not None:
+            from jobrunner import location  # brings pathlib, which costs each fork
+
             plans = declarations.noted(location.find_database())
             packages = {module.partition(".")[0] for module in self._orders.imports}
             modules = [module for module in sys.modules if module.partition(".")[0] in packages]
@@ -255,8 +259,10 @@ class Template:
 
     def _clear_away(self, pid: int) -> None:
         """Kill what a child that has ended left in its process group."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+        try:  # noqa: SIM105 - after each fork, the first use of `suppress` costs copies of its pages
             os.killpg(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
 
     def _sweep(self) -> None:
         """Kill what daemonised out of the process group of a job that is over; its own children come to us next."""

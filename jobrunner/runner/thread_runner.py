@@ -169,7 +169,7 @@ class Work:
         # Not to be interrupted: an import that is broken off leaves half a module behind, to all jobs of the process.
         module = self._task.partition(":")[0]
         is_new = module not in sys.modules
-        found = execution.find(self._task)
+        found = execution.find_for_good(self._task)
         if is_new:
             self.link.send("imported", module, False)  # with threads around, nobody can tell whether without harm
         return found

@@ -1,7 +1,6 @@
 """The life of a worker process: forked from the template, it does one invocation and ends."""
 
 import _socket
-import contextlib
 import importlib
 import mmap
 import os
@@ -9,16 +8,15 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from jobrunner import environment, execution, kernel
-from jobrunner.channel import Channel
-from jobrunner.context import Current, ProcessLink, enter_process
+from jobrunner.channel import Channel, frame, pair
+from jobrunner.context import Current, ProcessLink, enter_process, leave_process
 from jobrunner.errors import ChannelClosed, TaskUnknown
 from jobrunner.models import UNDELIVERED, Claimed, Failure, InvocationId, Outcome
-from jobrunner.policy import Policy
 from jobrunner.runner import sources
 
 WORKER_VARIABLE = "JOBRUNNER_WORKER"
@@ -38,8 +36,23 @@ _signal = importlib.import_module("_signal")
 _CHILD_ENDED, _DEFAULT, _UNBLOCK = int(signal.SIGCHLD), int(signal.SIG_DFL), int(signal.SIG_UNBLOCK)
 _UNBLOCKED = tuple(map(int, WORKER_SIGNALS))
 _KILL = int(signal.SIGKILL)
+_NO_SIGNAL = 0
 
-_NOTHING = Claimed(InvocationId(0), 1, 1, 0, "function", f"{__name__}:nothing", "{}", None, "", 0, 0)
+
+class Surroundings(NamedTuple):
+    """What of an invocation's policy is the worker's; the runner has read it all, and sees to the rest."""
+
+    cwd: str | None
+    env: Mapping[str, str]
+
+
+_NOTHING = frame(("outcome", *execution.NOTHING))
+"""What most jobs say: written down once, and not by each worker."""
+_UNSAID = Surroundings(None, {})
+_NOTHING_TO_DO = Claimed(InvocationId(0), 1, 1, 0, "function", f"{__name__}:nothing", "{}", None, "", 0, 0)
+_TIMES = 10
+"""Python makes a function's code faster at the eighth call, and writes into it to do so."""
+_JOB_VARIABLES = ("JOBRUNNER_JOB", "JOBRUNNER_CLAIM", "JOBRUNNER_ATTEMPT")
 
 
 def worker_name(key: int) -> str:
@@ -55,6 +68,32 @@ def template_name(number: int) -> str:
 def trial_name(number: int) -> str:
     """The same of what a template starts to see whether a module can be imported."""
     return f"trial{number:011d}"
+
+
+def practise() -> None:
+    """In the template, before any task module is imported: do invocations of nothing, as a worker does.
+
+    What Python makes or notes at the first uses, such as where an attribute was found, it then has in pages that all
+    workers share; each of them would make it anew, in copies.
+    """
+    before = {name: os.environ[name] for name in _JOB_VARIABLES if name in os.environ}
+    ours, theirs = pair()
+    for _ in range(_TIMES):
+        _heed_signals(_NO_SIGNAL, os.getppid())
+        os.environ[WORKER_VARIABLE] = os.environ[WORKER_VARIABLE]
+        end = Channel(socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, os.dup(theirs.fileno())))
+        _work(end, ["do", *_NOTHING_TO_DO], [], None)
+        end.close()
+    ours.close()
+    theirs.close()
+    leave_process()
+    for name in _JOB_VARIABLES:
+        del os.environ[name]
+    os.environ.update(before)
+
+
+def nothing() -> None:
+    """Done for practice."""
 
 
 def run_worker(
@@ -77,7 +116,8 @@ def run_worker(
         _settle(streams, template)
         os.environ[WORKER_VARIABLE] = name
         # SocketType is what the class `socket` is made of, and has all that a channel needs.
-        code = _work(Channel(socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, channel)), first, pass_env, spare)
+        end = Channel(socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, channel))
+        code = _work(end, first, pass_env, spare)
     except ChannelClosed:
         pass  # nobody is left to be told
     except BaseException:  # a fault of ours, or of a job that broke the interpreter: into the job's own output
@@ -88,13 +128,18 @@ def run_worker(
 
 def _settle(streams: tuple[int, int, int], template: int) -> None:
     os.setsid()
-    _signal.signal(_CHILD_ENDED, _DEFAULT)
-    _signal.pthread_sigmask(_UNBLOCK, _UNBLOCKED)
-    if not kernel.die_with_parent(_KILL, template):
+    if not _heed_signals(_KILL, template):
         os._exit(UNDELIVERED)
     for target, source in enumerate(streams):
         os.dup2(source, target)
         os.close(source)
+
+
+def _heed_signals(last: int, parent: int) -> bool:
+    """As a job finds it, and the last one when the parent ends; False where it has ended already."""
+    _signal.signal(_CHILD_ENDED, _DEFAULT)
+    _signal.pthread_sigmask(_UNBLOCK, _UNBLOCKED)
+    return kernel.die_with_parent(last, parent)
 
 
 def _work(channel: Channel, first: list[Any], pass_env: list[str], spare: mmap.mmap | None) -> int:
@@ -109,10 +154,18 @@ def _work(channel: Channel, first: list[Any], pass_env: list[str], spare: mmap.m
         thread_runner_process_main(channel, *facts)
         return 0
     claimed = Claimed(*facts)
-    policy = Policy.from_json(claimed.policy)
+    around = _surroundings(claimed.policy)
     if claimed.kind == "function":
-        return run_invocation(claimed, policy, channel)
-    return _become_program(claimed, policy, channel, pass_env)
+        return run_invocation(claimed, around, channel)
+    return _become_program(claimed, around, channel, pass_env)
+
+
+def _surroundings(policy: str | None) -> Surroundings:
+    # Not by Policy.from_json: that module brings a megabyte of others, whose pages each fork copies the tables of.
+    if not policy:
+        return _UNSAID
+    facts = execution.load_args(policy)
+    return Surroundings(facts.get("cwd"), facts.get("env", {}))
 
 
 def _rehearse() -> None:
@@ -120,29 +173,28 @@ def _rehearse() -> None:
 
     The job that comes overwrites all that this has set.
     """
-    with contextlib.suppress(OSError):  # no descriptors are left: it comes to that soon enough
+    try:
         # Not of the module `socket`, which a task module may have changed.
         ours, theirs = map(Channel, _socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM))
-        ours.send("do", *_NOTHING)
-        _work(theirs, theirs.receive(), [], None)
-        ours.close()
-        theirs.close()
+    except OSError:  # no descriptors are left: it comes to that soon enough
+        return
+    ours.send("do", *_NOTHING_TO_DO)
+    _work(theirs, theirs.receive(), [], None)
+    ours.close()
+    theirs.close()
+    leave_process()
 
 
-def nothing() -> None:
-    """Done in rehearsal."""
-
-
-def run_invocation(claimed: Claimed, policy: Policy, channel: Channel) -> int:
+def run_invocation(claimed: Claimed, around: Surroundings, channel: Channel) -> int:
     """Do a function invocation and send its outcome; gives the exit code."""
     here = Current(claimed.id, claimed.claim, claimed.attempt, ProcessLink(channel))
     enter_process(here)
     module = claimed.task.partition(":")[0]
     before = None if module in sys.modules else kernel.open_descriptors()
     try:
-        _prepare(claimed, policy)
-        if policy.env:
-            os.environ.update(policy.env)
+        _prepare(claimed, around)
+        if around.env:
+            os.environ.update(around.env)
         found = execution.find(claimed.task)
         args = execution.load_args(claimed.args or "{}")
     except TaskUnknown as error:
@@ -164,34 +216,39 @@ def run_invocation(claimed: Claimed, policy: Policy, channel: Channel) -> int:
 
 def _deliver(channel: Channel, outcome: Outcome) -> int:
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # the job may have closed or replaced it
+        try:  # noqa: SIM105 - of what `suppress` needs, each fork would copy ten pages
             stream.flush()
+        except Exception:  # noqa: S110 - the job may have closed or replaced it
+            pass
     try:
         if files := sources.news():
             channel.send("read", files)
-        channel.send("outcome", outcome.result, outcome.failure)
+        if outcome is execution.NOTHING:
+            channel.send_frame(_NOTHING)
+        else:
+            channel.send("outcome", outcome.result, outcome.failure)
     except ChannelClosed:
         return UNDELIVERED
     return 0
 
 
-def _prepare(claimed: Claimed, policy: Policy) -> None:
+def _prepare(claimed: Claimed, around: Surroundings) -> None:
     os.environ["JOBRUNNER_JOB"] = str(claimed.id)
     os.environ["JOBRUNNER_CLAIM"] = str(claimed.claim)
     os.environ["JOBRUNNER_ATTEMPT"] = str(claimed.attempt)
-    if policy.cwd is not None:
-        os.chdir(policy.cwd)
+    if around.cwd is not None:
+        os.chdir(around.cwd)
 
 
-def _become_program(claimed: Claimed, policy: Policy, channel: Channel, pass_env: list[str]) -> int:
+def _become_program(claimed: Claimed, around: Surroundings, channel: Channel, pass_env: list[str]) -> int:
     try:
-        _prepare(claimed, policy)
+        _prepare(claimed, around)
         words = ["/bin/sh", "-c", claimed.task] if claimed.kind == "shell" else [claimed.task, *_arguments(claimed)]
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)  # Python ignores the first two, which no program expects
-        os.execvpe(words[0], words, environment.of_command(pass_env, policy.env))
+        os.execvpe(words[0], words, environment.of_command(pass_env, around.env))
     except (OSError, ValueError, TypeError) as error:
-        channel.send("outcome", None, _cannot_start(claimed, policy, error))
+        channel.send("outcome", None, _cannot_start(claimed, around, error))
         return CANNOT_EXECUTE
 
 
@@ -202,10 +259,10 @@ def _arguments(claimed: Claimed) -> list[str]:
     return arguments
 
 
-def _cannot_start(claimed: Claimed, policy: Policy, error: Exception) -> Failure:
+def _cannot_start(claimed: Claimed, around: Surroundings, error: Exception) -> Failure:
     program = "/bin/sh" if claimed.kind == "shell" else claimed.task
-    if isinstance(error, FileNotFoundError) and policy.cwd is not None and error.filename == policy.cwd:
-        return Failure("CannotStart", f"there is no folder {policy.cwd!r} to start {program!r} in")
+    if isinstance(error, FileNotFoundError) and around.cwd is not None and error.filename == around.cwd:
+        return Failure("CannotStart", f"there is no folder {around.cwd!r} to start {program!r} in")
     if isinstance(error, FileNotFoundError):
         return Failure("CannotStart", f"there is no program {program!r} on the PATH of the runner")
     return Failure("CannotStart", f"{program!r} cannot be started: {error}")

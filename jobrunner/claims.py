@@ -43,6 +43,8 @@ def take(
     It tells, too, of those that were over a limit which drops them.
     """
     names = list(dict.fromkeys(queues)) or [row[0] for row in database.query("queues_with_pending")]
+    if not names:
+        return Taken([])
     found = shares(database, names)
     taken = Taken([], next_at=found.next_at)
     for share in found.shares:

@@ -49,6 +49,12 @@ class CommitWatch(Closing):
             return max(0.0, self._look_again_at - time.monotonic())
         return self._interval
 
+    @property
+    def is_due(self) -> bool:
+        """Whether `has_committed` would look even where the descriptor tells nothing."""
+        at = self._asked_at + self._interval if self._look_again_at is None else self._look_again_at
+        return time.monotonic() >= at
+
     def has_committed(self) -> bool:
         """Whether another connection has committed since the last time that this was asked."""
         now = time.monotonic()

@@ -11,6 +11,7 @@ from jobrunner.commit_watch import CommitWatch
 from jobrunner.database import Database
 from jobrunner.errors import UsageError, WaitTimeout
 from jobrunner.models import InvocationId, Job, Json, LogPiece, Progress, Request, Runner, RunnerId, State
+from jobrunner.state_backend import CameOf
 from jobrunner.status import Status
 
 if TYPE_CHECKING:
@@ -106,16 +107,16 @@ class DirectClient:
 
     def await_result(self, invocation_id: int, timeout: float | None) -> Json:
         """Both, and asked for once."""
-        state: State
+        came: CameOf
 
         def is_final() -> bool:
-            nonlocal state
-            state = self.states([invocation_id])[0]
-            return state.status.is_final
+            nonlocal came
+            came = state_backend.what_came_of(self.database, invocation_id)
+            return came.state.status.is_final
 
         if not self._block_until(is_final, timeout):
             raise WaitTimeout(timeout or 0, [invocation_id])
-        return state_backend.returned(self.database, state)
+        return state_backend.returned(self.database, came)
 
     def _block_until(self, look: Callable[[], bool], timeout: float | None) -> bool:
         """Look at each commit until it is so; False where it is not after `timeout` seconds."""

@@ -833,8 +833,9 @@ SELECT i.id, i.status, i.kind, i.task, coalesce(i.args, (SELECT value FROM jr_ar
 -- name: states
 SELECT id, status, attempt, reason FROM jr_invocation WHERE id IN (SELECT value FROM json_each(:ids));
 
--- name: result
-SELECT value FROM jr_result WHERE invocation = :id;
+-- name: what_came_of
+SELECT one.id, one.status, one.attempt, one.reason, kept.value
+  FROM jr_invocation AS one LEFT JOIN jr_result AS kept ON kept.invocation = one.id WHERE one.id = :id;
 
 -- name: attempts
 SELECT claim, attempt, runner, pid, started_at, finished_at, outcome, exit_code, signal, cpu_ms, peak_kb,

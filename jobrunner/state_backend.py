@@ -92,17 +92,32 @@ def states(database: Database, ids: Sequence[int]) -> list[State]:
 
 def result(database: Database, invocation_id: int) -> Json:
     """What the job returned; raises what became of it where that is not success."""
-    return returned(database, states(database, [invocation_id])[0])
+    return returned(database, what_came_of(database, invocation_id))
 
 
-def returned(database: Database, state: State) -> Json:
-    """`result`, where the final state is known already."""
+class CameOf(NamedTuple):
+    """Where a job stands, and the JSON text of what it returned, if that is kept."""
+
+    state: State
+    value: str | None
+
+
+def what_came_of(database: Database, invocation_id: int) -> CameOf:
+    """Both by one question: whoever waits for a result asks again and again."""
+    row = database.one("what_came_of", id=invocation_id)
+    if row is None:
+        raise InvocationNotFound(invocation_id)
+    return CameOf(State(row[0], Status(row[1]), row[2], row[3]), row[4])
+
+
+def returned(database: Database, came: CameOf) -> Json:
+    """`result`, where it is known already what came of the job."""
+    state, value = came
     if state.status is Status.FAILED:
         raise failure(database, state)
     if state.status is not Status.SUCCESS:
         raise InvocationCancelled(state.id, state.status, state.reason)
-    row = database.one("result", id=state.id)
-    return json.loads(row[0]) if row else None
+    return None if value is None else json.loads(value)
 
 
 def failure(database: Database, state: State) -> InvocationFailed:

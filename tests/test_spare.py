@@ -40,6 +40,18 @@ def test_a_command_is_done_by_it_too(app: App, runner: StartRunner) -> None:
     assert (did(app, job.id), job.log()) == ([(waiting, "success")], "here\n")
 
 
+def test_what_it_has_rehearsed_is_not_seen_by_its_job(app: App, runner: StartRunner) -> None:
+    running = runner(jobs=1, imports=["tests.tasks"])
+    waiting = spare(running)
+    job = app.enqueue_command(
+        "sh", "-c", "echo $JOBRUNNER_JOB $JOBRUNNER_CLAIM $JOBRUNNER_ATTEMPT; ls /proc/self/fd | wc -w"
+    )
+    assert job.result(timeout=60) is None
+    assert did(app, job.id) == [(waiting, "success")]
+    names, opened = job.log().splitlines()
+    assert (names, opened) == (f"{job.id} 1 1", "4"), "its three streams, and the folder that is read"
+
+
 def test_its_command_has_no_more_time_than_any_other(app: App, runner: StartRunner) -> None:
     running = runner(jobs=1)
     spare(running)

@@ -39,6 +39,9 @@ LAST_WORD_SECONDS = 30.0
 PLACING_SECONDS = 10.0
 """What a busy machine may need to begin an attempt: its timeout runs from its beginning."""
 
+CHORES_SECONDS = 0.02
+"""How long the chores may wait where one turn follows the other."""
+
 log = logging.getLogger("jobrunner.runner")
 
 
@@ -53,6 +56,7 @@ class BaseRunner(Placing):
         self.runner_cache = SharedCache()
         self._hearing = Hearing()
         self._look_for_cancels = False
+        self._chores_at = 0.0
         self._declared = Declared([], [])
 
     @classmethod
@@ -125,27 +129,41 @@ class BaseRunner(Placing):
             self._on_stop_runner_loop(why)
 
     def runner_loop_iteration(self) -> None:
-        """One turn: hear, then one transaction for all that came in and all that can be claimed, then tell."""
+        """One turn: hear, then one transaction for all that came in and all that can be claimed, then tell.
+
+        Between hearing and telling stands only what the transaction needs, since others wait for it.
+        """
+        if self._has_time():
+            self._do_chores()
+            self._collect_messages()
+        self._heed_signals()
+        self._attempts.enforce_deadlines(self.conf.kill_grace)
+        self._tend()
+        done = self._transact()
+        for running in done.waits.resumed:
+            self._resume_waiting_process(running)
+        self._waiting.reply()
+        for running in done.waits.paused:
+            self._pause_waiting_process(running)
+        self._place(done.admitted)
+        self._send_off()
+        self._recorder.reply()  # who has enqueued something, and waits for it next, may find that it is over already
+        self._recorder.tell()
+
+    def _has_time(self) -> bool:
+        """Whether nobody has said anything since the last turn; or the chores have waited for long enough."""
+        return time.monotonic() >= self._chores_at or not self._hear(0.0)
+
+    def _do_chores(self) -> None:
+        self._chores_at = time.monotonic() + CHORES_SECONDS
         self._check_the_file()
         self._rescue_the_dead()
         self._tidy_up()
         self._drain_outboxes()
-        self._get_ready()
-        self._collect_messages()
-        self._heed_signals()
         self._renew()
         self._heed_cancels()
-        self._attempts.enforce_deadlines(self.conf.kill_grace)
-        self._tend()
-        done = self._transact()
-        for running in done.waits.paused:
-            self._pause_waiting_process(running)
-        for running in done.waits.resumed:
-            self._resume_waiting_process(running)
-        self._place(done.admitted)
-        self._send_off()
-        self._recorder.reply()
-        self._waiting.reply()
+        self._see_what_is_due()
+        self._get_ready()
 
     @property
     def _is_stopping(self) -> bool:
@@ -171,13 +189,16 @@ class BaseRunner(Placing):
     def _hear(self, patience: float) -> bool:
         """Whether there is news: of a commit, or from anybody else than the watch."""
         heard = self._hearing.hear(max(0.0, min(patience, self._watch.poll_seconds)))
+        others = heard - {self._watch.descriptor}
+        if others == heard and not self._watch.is_due:
+            return bool(others)
         with self._setback.survived():
             if self._watch.has_committed():
                 self._intake.look_again()
                 self._waiting.look_again()
                 self._look_for_cancels = True
                 return True
-        return bool(heard - {self._watch.descriptor})
+        return bool(others)
 
     def _check_the_file(self) -> None:
         with self._setback.survived():
@@ -225,6 +246,11 @@ class BaseRunner(Placing):
                     self._attempts.cancel(invocation_id, claim, self.conf.kill_grace)
             self._look_for_cancels = False
 
+    def _see_what_is_due(self) -> None:
+        if not self._setback.is_resting:
+            with self._setback.survived():
+                self._intake.see_what_is_due()
+
     def _rescue_the_dead(self) -> None:
         with self._setback.survived():
             if self._registration.is_time_to_rescue() and self._registration.rescue():
@@ -232,7 +258,7 @@ class BaseRunner(Placing):
                 self._waiting.look_again()
 
     def _tidy_up(self) -> None:
-        if not self._wants_transaction() and not self._setback.is_on:
+        if self._housekeeping.is_due and not self._wants_transaction() and not self._setback.is_on:
             with self._setback.survived():
                 self._housekeeping.tidy()
 

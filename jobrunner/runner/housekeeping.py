@@ -24,9 +24,14 @@ class Housekeeping:
         """When it will look again, on the monotonic clock."""
         return None if self._keep is None else self._not_before
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to look."""
+        return self._keep is not None and time.monotonic() >= self._not_before
+
     def tidy(self) -> None:
         """Forget a few, where it is time."""
-        if self._keep is not None and time.monotonic() >= self._not_before:
+        if self._keep is not None and self.is_due:
             may_be_more = prune_some(self._database, round(1000 * self._keep), self._pace)
             pause = max(_BETWEEN_BATCHES, self._pace.rest) if may_be_more else _BETWEEN_LOOKS
             self._not_before = time.monotonic() + pause

@@ -28,15 +28,22 @@ class Intake:
         self._unreadable: set[str] = set()
         self._read_again_at: float | None = None
         self._due_at = self._next_due()
+        self._is_due_at_known = True
         self._not_before = 0.0
         self._let_in_at: int | None = None
         self.ended_some = False
         """Whether the last `take` made some final: others may wait for them."""
 
     def look_again(self) -> None:
-        """Somebody, or we, changed something."""
+        """Somebody, or we, changed something. When the next is due is asked after the turn: claims need not wait."""
         self._may_be_pending = True
-        self._due_at = self._next_due()
+        self._is_due_at_known = False
+
+    def see_what_is_due(self) -> None:
+        """Once a turn, before the sleep: when the clock will have something for us."""
+        if not self._is_due_at_known:
+            self._due_at = self._next_due()
+            self._is_due_at_known = True
 
     def postpone(self, seconds: float) -> None:
         """Claim nothing for a while: what was claimed could not be started."""
@@ -72,7 +79,7 @@ class Intake:
         self._may_be_pending = taken.more or len(taken.claimed) == room
         self._let_in_at = taken.next_at
         if taken.rated:
-            self._due_at = broker.next_due(self._database, schedules=self._fires)
+            self._is_due_at_known = False
         return taken.claimed
 
     def written(self, claimed: int) -> None:
@@ -83,7 +90,7 @@ class Intake:
     def undone(self) -> None:
         """The transaction came to nothing: the next one has to look at everything, the clock included."""
         self._may_be_pending = True
-        self._due_at = now_ms()
+        self._due_at, self._is_due_at_known = now_ms(), True
 
     def is_drained(self) -> bool:
         """Whether nothing is pending here and no retry waits."""

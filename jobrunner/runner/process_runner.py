@@ -108,6 +108,9 @@ class ProcessRunner(TemplateRunner):
 
     # A turn costs as much as a short job: while there are places and work, the ends of several are recorded in one
 
+    def _has_time(self) -> bool:
+        return bool(self._lined_up) or super()._has_time()  # what was said is gathered with the rest
+
     def _collect_messages(self) -> None:
         if self._lined_up:
             self._gather()

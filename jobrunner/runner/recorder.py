@@ -122,13 +122,16 @@ class Recorder:
         self._ended, self._asked, self._progress, self._declared = [], [], {}, []
 
     def reply(self) -> None:
-        """Send the answers, and tell what ended; what was written is committed."""
-        told, self._told = self._told, []
-        journal.ended(told)
-        self.failed += sum(verdict is not None and verdict.status is Status.FAILED for _, verdict in told)
+        """Send the answers; what was written is committed."""
         replies, self._replies = self._replies, []
         for reply in replies:
             reply()
+
+    def tell(self) -> None:
+        """Tell what ended, when nobody has to wait for that."""
+        told, self._told = self._told, []
+        journal.ended(told)
+        self.failed += sum(verdict is not None and verdict.status is Status.FAILED for _, verdict in told)
 
     def _record_ended(self) -> None:
         for one in self._ended:

@@ -180,12 +180,13 @@ class WaitingRoom:
         if waiter.running.stopped is not None or waiter.running.outcome is not None:
             return False
         try:
+            states = state_backend.states(self._database, waiter.ids)
+            waiter.unfinished = {one.id for one in states if not one.status.is_final}
+            if not waiter.unfinished:
+                self._answer(waiter)
+                return False
+            self._check_room(len(self._waiters) + len(self._draft.paused))
             with self._database.transaction():
-                waiter.unfinished = set(orchestrator.unfinished(self._database, self._known(waiter.ids)))
-                if not waiter.unfinished:
-                    self._answer(waiter)
-                    return False
-                self._check_room(len(self._waiters) + len(self._draft.paused))
                 orchestrator.pause(self._database, waiter.running.claimed, sorted(waiter.unfinished))
         except (DatabaseBroken, DatabaseBusy):
             raise  # the runner's trouble, not the job's
@@ -200,9 +201,6 @@ class WaitingRoom:
                 f"{paused} jobs of this runner wait for others already, which is its limit: "
                 "raise it with --max-paused, or let fewer wait at a time"
             )
-
-    def _known(self, ids: list[InvocationId]) -> list[InvocationId]:
-        return [state.id for state in state_backend.states(self._database, ids)]
 
     def _find_ready(self) -> None:
         draft = self._draft

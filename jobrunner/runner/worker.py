@@ -1,5 +1,6 @@
 """The life of a worker process: forked from the template, it does one invocation and ends."""
 
+import _socket
 import importlib
 import mmap
 import os
@@ -143,6 +144,7 @@ def _heed_signals(last: int, parent: int) -> bool:
 
 def _work(channel: Channel, first: list[Any], pass_env: list[str], spare: mmap.mmap | None) -> int:
     if spare is not None:
+        _rehearse()
         first = channel.receive()
         spare[0] = 1
     verb, *facts = first or channel.receive()
@@ -164,6 +166,23 @@ def _surroundings(policy: str | None) -> Surroundings:
         return _UNSAID
     facts = execution.load_args(policy)
     return Surroundings(facts.get("cwd"), facts.get("env", {}))
+
+
+def _rehearse() -> None:
+    """Do an invocation of nothing, while there is time for it: what a process writes to first, it has to copy first.
+
+    The job that comes overwrites all that this has set.
+    """
+    try:
+        # Not of the module `socket`, which a task module may have changed.
+        ours, theirs = map(Channel, _socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM))
+    except OSError:  # no descriptors are left: it comes to that soon enough
+        return
+    ours.send("do", *_NOTHING_TO_DO)
+    _work(theirs, theirs.receive(), [], None)
+    ours.close()
+    theirs.close()
+    leave_process()
 
 
 def run_invocation(claimed: Claimed, around: Surroundings, channel: Channel) -> int:

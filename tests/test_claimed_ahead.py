@@ -168,6 +168,13 @@ def test_no_more_processes_work_than_there_are_places(app: App, runner: StartRun
     assert {one.result() for one in counts} <= {1, THREADS}
 
 
+def test_a_job_has_no_descriptor_of_those_that_wait_for_a_place(app: App, runner: StartRunner) -> None:
+    jobs = [app.enqueue("tests.together:count_descriptors") for _ in range(200)]
+    runner(mode="process", jobs=THREADS)
+    app.wait(jobs, timeout=120)
+    assert len({one.result() for one in jobs}) == 1
+
+
 def test_the_death_of_the_template_loses_nothing(app: App, runner: StartRunner) -> None:
     jobs = [app.enqueue("tests.together:nothing") for _ in range(400)]
     running = runner(mode="process", jobs=THREADS)

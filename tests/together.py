@@ -354,6 +354,11 @@ def neighbours() -> int:
     return sum(state not in "TZX" for state in states)
 
 
+def count_descriptors() -> int:
+    """How many this process has open."""
+    return len(os.listdir("/dev/fd"))
+
+
 def nothing() -> None:
     """As short as can be."""
 

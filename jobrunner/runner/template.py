@@ -222,6 +222,7 @@ class Template:
         signal.set_wakeup_fd(-1)
         for descriptor in self._mine:
             os.close(descriptor)
+        self._places.drop_all()  # what others are to have is not for this one
         run_worker(name, channel, streams, self._pid, first, self._orders.pass_env, spare)
 
     def _signal(self, key: int, number: int) -> None:

@@ -131,9 +131,9 @@ class TemplateRunner(TemplateKeeper):
         self._exited(key, 0)
 
     def _exited(self, key: int, pid: int, *facts: Any) -> None:
-        self._templates.reaped(key)
         worker = self._workers.pop(key)
         self._hear_worker(worker, 0, to_the_end=True)
+        self._templates.reaped(key)  # not before: what the worker says of an import is for its own template
         for stream in list(worker.streams):
             self._take_output(worker, stream, 0)
         self._forget(worker)

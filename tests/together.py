@@ -267,6 +267,14 @@ def ask_without_waiting() -> None:
     threading.Event().wait()
 
 
+def ask_and_end() -> None:
+    """Ask the runner for something, and end without the answer, as a thread does that its job does not wait for."""
+    link = current().link
+    assert link is not None
+    link.send("ask", "cache", ["add", "count", 1])
+    link.send("ask", "states", [[current().id]])
+
+
 def exit_with_neighbours(neighbours: int) -> None:
     """End the whole process, once it has neighbours, or after its last chance is given to it alone."""
     mark("X")

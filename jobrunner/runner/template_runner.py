@@ -158,8 +158,7 @@ class TemplateRunner(TemplateKeeper):
             return
         try:
             if worker.channel.has_more_to_send:
-                worker.channel.flush()
-                self._hearing.listen_for_room(worker.channel.fileno(), wanted=worker.channel.has_more_to_send)
+                self._flush(worker)
             for message in worker.channel.read(to_the_end=to_the_end):
                 self._heed_message(worker, message)
         except (BadMessage, ChannelBroken) as error:

@@ -117,6 +117,20 @@ def test_a_job_that_waits_goes_on_beside_a_flood_of_short_ones(app: App, runner:
     app.wait(jobs, timeout=60)
 
 
+def test_what_a_job_waits_for_is_done_before_what_was_claimed_ahead(
+    app: App, runner: StartRunner, folder: Path, mode: str
+) -> None:
+    for _ in range(MANY[mode]):
+        app.enqueue("tests.together:nothing")
+    awaited = app.enqueue("tests.together:nothing", priority=-1)
+    waiter = app.enqueue("tests.together:wait_for", {"ids": [awaited.id]})
+    long = [app.enqueue("tests.tasks:wait_for_file", {"name": "go"}) for _ in range(BEHIND)]
+    runner(mode=mode, jobs=1, threads=1)
+    assert waiter.result(timeout=30) == [None]
+    (folder / "go").touch()
+    app.wait(long, timeout=60)
+
+
 def test_limits_hold_for_what_is_claimed_ahead(app: App, runner: StartRunner, path: Path, mode: str) -> None:
     jobs = [app.enqueue("tests.together:nothing", concurrency=2, concurrency_key="few") for _ in range(300)]
     others = [app.enqueue("tests.together:nothing") for _ in range(300)]

@@ -288,6 +288,8 @@ class MultiThreadRunner(TemplateRunner):
             self._signal(running, signal.SIGSTOP)
         elif worker.grown < worker.threads + worker.waiting:
             worker.grown += 1
+            if worker.queued:
+                self._tell(worker, "give_back")  # its slot is for what it waits for, which is placed next
             self._tell(worker, "more")
             if worker.grown == worker.threads + MANY_WAITING:
                 log.warning(self.WAITING_FOR_RESULTS_WARNING, MANY_WAITING, worker.pid)

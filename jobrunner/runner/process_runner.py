@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from jobrunner.models import InvocationId
@@ -105,6 +105,11 @@ class ProcessRunner(TemplateRunner):
             self._heard_at, self._are_asked_back = time.monotonic(), False
             self._ahead.delivered(1, self._heard_at - worker.begun_at)
         super()._exited(key, pid, *facts)
+
+    def _moments(self) -> Iterator[float | None]:
+        yield from super()._moments()
+        if self._lined_up and not self._are_asked_back:
+            yield self._heard_at + LINED_UP_SECONDS
 
     # A turn costs as much as a short job: while there are places and work, the ends of several are recorded in one
 

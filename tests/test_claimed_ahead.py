@@ -182,6 +182,13 @@ def test_no_more_processes_work_than_there_are_places(app: App, runner: StartRun
     assert {one.result() for one in counts} <= {1, THREADS}
 
 
+def test_a_process_has_nothing_of_what_waits_for_a_place(app: App, runner: StartRunner) -> None:
+    jobs = [app.enqueue("tests.together:count_channels") for _ in range(MANY["process"])]
+    runner(mode="process", jobs=THREADS)
+    app.wait(jobs, timeout=60)
+    assert {one.result() for one in jobs} == {3}, "its own channel and two streams"
+
+
 def test_the_death_of_the_template_loses_nothing(app: App, runner: StartRunner) -> None:
     jobs = [app.enqueue("tests.together:nothing") for _ in range(400)]
     running = runner(mode="process", jobs=THREADS)

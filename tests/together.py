@@ -362,6 +362,15 @@ def neighbours() -> int:
     return sum(state not in "TZX" for state in states)
 
 
+def count_channels() -> int:
+    """How many sockets and pipes this process has open."""
+    names = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the one that it takes to look
+            names.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return sum(name.startswith(("socket:", "pipe:")) for name in names)
+
+
 def nothing() -> None:
     """As short as can be."""
 

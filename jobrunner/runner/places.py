@@ -46,7 +46,11 @@ class Places:
     def drop_all(self) -> list[int]:
         """Forget all; gives their keys."""
         keys = [order.key for order in self._orders]
-        for order in self._orders:
-            order.close()
+        self.close()
         self._orders.clear()
         return keys
+
+    def close(self) -> None:
+        """Close the descriptors of all."""
+        for order in self._orders:
+            order.close()

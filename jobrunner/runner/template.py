@@ -222,6 +222,7 @@ class Template:
         signal.set_wakeup_fd(-1)
         for descriptor in self._mine:
             os.close(descriptor)
+        self._places.close()  # a job must not have the channels of others
         run_worker(name, channel, streams, self._pid, first, self._orders.pass_env, spare)
 
     def _signal(self, key: int, number: int) -> None:

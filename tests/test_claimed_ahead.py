@@ -182,6 +182,18 @@ def test_no_more_processes_work_than_there_are_places(app: App, runner: StartRun
     assert {one.result() for one in counts} <= {1, THREADS}
 
 
+def test_who_dies_while_it_waits_leaves_no_place_behind(app: App, runner: StartRunner) -> None:
+    awaited = app.enqueue("tests.together:nothing", delay="1h")
+    waiters = [app.enqueue("tests.together:wait_deaf_to_term", {"ids": [awaited.id]}) for _ in range(10)]
+    runner(mode="process", jobs=1, kill_grace=0.5)
+    until(lambda: all(one.status is Status.PAUSED for one in waiters))
+    counts = [app.enqueue("tests.together:neighbours") for _ in range(MANY["process"])]
+    for one in waiters:
+        one.cancel()
+    app.wait([*counts, *waiters], timeout=120)
+    assert {one.result() for one in counts} == {1}
+
+
 def test_a_process_has_nothing_of_what_waits_for_a_place(app: App, runner: StartRunner) -> None:
     jobs = [app.enqueue("tests.together:count_channels") for _ in range(MANY["process"])]
     runner(mode="process", jobs=THREADS)

@@ -80,6 +80,15 @@ def wait_then_for_ever(id: int) -> None:
         threading.Event().wait(0.05)
 
 
+def wait_deaf_to_term(ids: list[int]) -> None:
+    """Only KILL ends it, in a process of its own."""
+    import signal
+
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    mark("S")
+    app.wait(ids)
+
+
 def catch_and_return(ids: list[int]) -> str:
     """A job that is told to stop while it waits, and ends with a result all the same."""
     import signal

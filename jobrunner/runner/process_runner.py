@@ -186,5 +186,6 @@ class ProcessRunner(TemplateRunner):
 
     def _send_off(self) -> None:
         # A process that is stopped holds no slot, and no place.
-        stopped = len(self._attempts) - self._attempts.holding_slots
-        self._templates.set_places(self.max_parallel_slots + stopped)
+        some_wait = self._attempts.holding_slots < len(self._attempts)
+        workers = self._workers.values() if some_wait else ()
+        self._templates.set_apart(one for one in workers if any(job.paused_at is not None for job in one.runnings))

@@ -180,13 +180,13 @@ class Template:
         self._places.add(Order(key, self._channel.take_descriptors(3), list(first)))
         self._fill()
 
-    def _set_places(self, number: int) -> None:
-        self._places.number = number
+    def _set_apart(self, *keys: int) -> None:
+        self._places.apart = set(keys)
         self._fill()
 
     def _fill(self) -> None:
         # A spare counts: whoever sends something that has to wait has given work to the spare before.
-        while (order := self._places.next(len(self._workers))) is not None:
+        while (order := self._places.next(self._workers.values())) is not None:
             self._fork(order)
 
     def _give_back(self) -> None:
@@ -308,7 +308,7 @@ def _usage_facts(usage: struct_rusage) -> tuple[int, int]:
 _VERBS: dict[str, Callable[..., Any]] = {
     "spawn": Template._spawn,
     "line_up": Template._line_up,
-    "places": Template._set_places,
+    "apart": Template._set_apart,
     "give_back": Template._give_back,
     "signal": Template._signal,
     "preload": Template._preload,

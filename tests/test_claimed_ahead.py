@@ -182,6 +182,21 @@ def test_no_more_processes_work_than_there_are_places(app: App, runner: StartRun
     assert {one.result() for one in counts} <= {1, THREADS}
 
 
+def test_a_runner_does_as_many_as_it_is_to_do_though_some_were_given_back(
+    app: App, runner: StartRunner, folder: Path, path: Path, mode: str
+) -> None:
+    before = [app.enqueue("tests.together:nothing") for _ in range(MANY[mode])]
+    app.enqueue("tests.tasks:wait_for_file", {"name": "go"})
+    for _ in range(2 * BEHIND):
+        app.enqueue("tests.together:nothing")
+    running = runner(mode=mode, jobs=1, threads=1, max_jobs=len(before) + BEHIND)
+    until(lambda: marks(folder))
+    until(lambda: rows(path, CLAIMED) == [(1,)])
+    (folder / "go").touch()
+    assert running.wait() == 0
+    assert app.counts()[Status.SUCCESS] == len(before) + BEHIND
+
+
 def test_who_dies_while_it_waits_leaves_no_place_behind(app: App, runner: StartRunner) -> None:
     awaited = app.enqueue("tests.together:nothing", delay="1h")
     waiters = [app.enqueue("tests.together:wait_deaf_to_term", {"ids": [awaited.id]}) for _ in range(10)]

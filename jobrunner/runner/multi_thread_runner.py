@@ -251,8 +251,7 @@ class MultiThreadRunner(TemplateRunner):
     def _returned(self, worker: WorkerProcess, running: Running) -> None:
         if isinstance(worker, PoolWorker):
             del worker.held[running.claimed.id]
-            running.stopped = running.stopped or "returned"
-            self._conclude(running)
+            self._return(running)
             self._end_if_empty(worker)
 
     def _moments(self) -> Iterator[float | None]:

@@ -145,8 +145,7 @@ class TemplateRunner(TemplateKeeper):
             running.exit = Exit(pid, *facts) if len(started) == 1 else Exit(pid, *facts)._replace(shared=True)
             self._conclude(running)
         for running in unstarted:
-            running.stopped = running.stopped or "returned"
-            self._conclude(running)
+            self._return(running)
 
     def _died_with_template(self, key: int) -> None:
         self._exited(key, self._workers[key].pid, None, int(signal.SIGKILL), None, None)

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import resource
 import signal
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,19 @@ def test_a_runner_does_as_many_as_it_is_to_do_though_some_were_given_back(
     (folder / "go").touch()
     assert running.wait() == 0
     assert app.counts()[Status.SUCCESS] == len(before) + BEHIND
+
+
+def test_no_more_is_claimed_ahead_than_there_are_descriptors_for(app: App, runner: StartRunner) -> None:
+    running = runner(mode="process", jobs=THREADS)
+    until(lambda: running.workers)
+    resource.prlimit(running.pid, resource.RLIMIT_NOFILE, (36, 36))
+
+    def flood() -> int:
+        before = running.stderr.count("no process for job")
+        app.wait([app.enqueue("tests.together:nothing") for _ in range(MANY["process"])], timeout=120)
+        return running.stderr.count("no process for job") - before
+
+    assert 0 in [flood() for _ in range(4)], "it is learnt"
 
 
 def test_who_dies_while_it_waits_leaves_no_place_behind(app: App, runner: StartRunner) -> None:

@@ -66,11 +66,19 @@ class ProcessRunner(TemplateRunner):
     def _start(self, running: Running) -> None:
         spare = self._spare
         if spare is None:
-            self._start_process(running, at_once=False)
+            self._start_in_turn(running)
         else:
             self._employ(spare, running)
 
     # Claimed ahead: while jobs are short, the template has some more than there are places, to begin them at once
+
+    def _start_in_turn(self, running: Running) -> None:
+        try:
+            self._start_process(running, at_once=False)
+        except OSError:
+            if self._lined_up:  # each has three descriptors
+                self._ahead.fewer_than(self._lined_up)
+            raise
 
     @property
     def _lined_up(self) -> int:

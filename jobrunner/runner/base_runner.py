@@ -352,7 +352,7 @@ class BaseRunner(Placing):
         self._return(running)
 
     def _return(self, running: Running) -> None:
-        """It was not begun: back into the queue, no attempt spent, and it is none of those that were to be done here."""
+        """It was not begun: back into the queue, no attempt spent, and none of those that were to be done here."""
         running.stopped = running.stopped or "returned"
         self._intake.returned()
         self._conclude(running)

@@ -223,6 +223,14 @@ def test_who_dies_while_it_waits_leaves_no_place_behind(app: App, runner: StartR
     assert {one.result() for one in counts} == {1}
 
 
+def test_no_more_threads_work_than_there_are_places(app: App, runner: StartRunner) -> None:
+    waiter = app.enqueue("tests.together:nest", {"depth": 4})
+    counts = [app.enqueue("tests.together:count_at_work") for _ in range(MANY["thread"])]
+    runner(mode="thread", jobs=1, threads=1)
+    app.wait([waiter, *counts], timeout=120)
+    assert {one.result() for one in counts} == {1}
+
+
 def test_a_process_has_nothing_of_what_waits_for_a_place(app: App, runner: StartRunner) -> None:
     jobs = [app.enqueue("tests.together:count_channels") for _ in range(MANY["process"])]
     runner(mode="process", jobs=THREADS)

@@ -211,6 +211,18 @@ def test_no_more_is_claimed_ahead_than_there_are_descriptors_for(app: App, runne
     assert 0 in [flood() for _ in range(4)], "it is learnt"
 
 
+def test_a_template_that_has_no_descriptors_left_gives_back_what_it_cannot_take(
+    app: App, runner: StartRunner
+) -> None:
+    running = runner(mode="process", jobs=THREADS)
+    until(lambda: running.workers)
+    resource.prlimit(running.template, resource.RLIMIT_NOFILE, (20, 20))
+    jobs = [app.enqueue("tests.together:nothing") for _ in range(100)]
+    app.wait(jobs, timeout=120)
+    assert {one.details.attempts for one in jobs} == {1}
+    assert rows(app.path, "SELECT count(*) FROM jr_history WHERE to_status = 'killed'") == [(0,)]
+
+
 def test_who_dies_while_it_waits_leaves_no_place_behind(app: App, runner: StartRunner) -> None:
     awaited = app.enqueue("tests.together:nothing", delay="1h")
     waiters = [app.enqueue("tests.together:wait_deaf_to_term", {"ids": [awaited.id]}) for _ in range(10)]

@@ -174,11 +174,21 @@ class Template:
         gc.freeze()
 
     def _spawn(self, key: int, *first: Any) -> None:
-        self._fork(Order(key, self._channel.take_descriptors(3), list(first)))
+        if order := self._order(key, list(first)):
+            self._fork(order)
 
     def _line_up(self, key: int, *first: Any) -> None:
-        self._places.add(Order(key, self._channel.take_descriptors(3), list(first)))
-        self._fill()
+        if order := self._order(key, list(first)):
+            self._places.add(order)
+            self._fill()
+
+    def _order(self, key: int, first: list[Any]) -> Order | None:
+        order = Order(key, self._channel.take_descriptors(3), first)
+        if len(order.descriptors) == 3:
+            return order
+        order.close()
+        self._channel.post("not_forked", key, "its template has no descriptors left")
+        return None
 
     def _set_apart(self, *keys: int) -> None:
         self._places.apart = set(keys)

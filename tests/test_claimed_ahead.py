@@ -211,9 +211,7 @@ def test_no_more_is_claimed_ahead_than_there_are_descriptors_for(app: App, runne
     assert 0 in [flood() for _ in range(4)], "it is learnt"
 
 
-def test_a_template_that_has_no_descriptors_left_gives_back_what_it_cannot_take(
-    app: App, runner: StartRunner
-) -> None:
+def test_a_template_that_has_no_descriptors_left_gives_back_what_it_cannot_take(app: App, runner: StartRunner) -> None:
     running = runner(mode="process", jobs=THREADS)
     until(lambda: running.workers)
     resource.prlimit(running.template, resource.RLIMIT_NOFILE, (20, 20))

@@ -287,7 +287,7 @@ class MultiThreadRunner(TemplateRunner):
         if not isinstance(worker, PoolWorker):
             self._signal(running, signal.SIGSTOP)
             return
-        self._take_back(worker)  # its slot is for what it waits for, which is placed next
+        self._tell(worker, "give_back")  # its slot is for what it waits for, which is placed next
         if worker.extra < worker.waiting:
             worker.extra += 1
             self._tell(worker, "more")
@@ -300,13 +300,10 @@ class MultiThreadRunner(TemplateRunner):
         """One that has waited goes on or is over, and the thread that took its place is one too many."""
         for pool in self.processes.values():
             while pool.extra > 0 and pool.extra > pool.waiting:
-                self._take_back(pool)  # else the thread would go on with that first
+                if pool.queued:
+                    self._tell(pool, "give_back")  # else the thread would go on with that first
                 pool.extra -= 1
                 self._tell(pool, "fewer")
-
-    def _take_back(self, pool: PoolWorker) -> None:
-        if pool.queued:
-            self._tell(pool, "give_back")
 
     def _resume_waiting_process(self, running: Running) -> None:
         if not isinstance(self._worker_of(running), PoolWorker):

@@ -185,8 +185,7 @@ class ProcessRunner(TemplateRunner):
         return next((one.process for one in self.child_processes if one.invocation_id == invocation_id), None)
 
     def _pause_waiting_process(self, running: Running) -> None:
-        if self._lined_up:
-            self._templates.ask_back()  # its place is for what it waits for, which is placed next
+        self._templates.ask_back()  # its place is for what it waits for, which is placed next
         self._signal(running, signal.SIGSTOP)
 
     def _resume_waiting_process(self, running: Running) -> None:

@@ -44,6 +44,7 @@ class Channel:
     """One end: it starts with a connected socket and ends with `close`."""
 
     def __init__(self, end: socket.SocketType) -> None:
+        end.settimeout(None)  # whatever a task module has made the default
         self._socket = end
         self._incoming = bytearray()
         self._room = _FEW

@@ -16,7 +16,7 @@ GetClient = Callable[[], Client]
 class Invocation(Generic[R]):
     """Everything is asked anew at each call: nothing here gets old."""
 
-    __slots__ = ("_get_client", "id")
+    __slots__ = ("__weakref__", "_get_client", "id")
 
     def __init__(self, get_client: GetClient, invocation_id: InvocationId) -> None:
         self._get_client = get_client

@@ -5,6 +5,7 @@ import inspect
 import json
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,11 @@ def test_a_job_by_name_without_options_is_one_whose_options_are_the_defaults(app
     plain = app.enqueue("tests.tasks:add", {"a": 1}).details
     said = app.enqueue("tests.tasks:add", {"a": 1}, queue="default", retry=None).details
     assert plain == said._replace(id=plain.id, created_at=plain.created_at)
+
+
+def test_a_job_can_be_remembered_for_as_long_as_somebody_has_it(app: App) -> None:
+    progress = weakref.WeakKeyDictionary({(job := tasks.add.enqueue(1, 2)): 0.5})
+    assert progress[app.invocation(job.id)] == 0.5
 
 
 def test_options_never_share_names_with_arguments(app: App, drain: Drain) -> None:

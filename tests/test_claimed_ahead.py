@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import resource
 import signal
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,20 @@ def test_a_job_that_waits_goes_on_beside_a_flood_of_short_ones(app: App, runner:
     app.wait(jobs, timeout=60)
 
 
+def test_what_a_job_waits_for_is_done_before_what_was_claimed_ahead(
+    app: App, runner: StartRunner, folder: Path, mode: str
+) -> None:
+    for _ in range(MANY[mode]):
+        app.enqueue("tests.together:nothing")
+    awaited = app.enqueue("tests.together:nothing", priority=-1)
+    waiter = app.enqueue("tests.together:wait_for", {"ids": [awaited.id]})
+    long = [app.enqueue("tests.tasks:wait_for_file", {"name": "go"}) for _ in range(BEHIND)]
+    runner(mode=mode, jobs=1, threads=1)
+    assert waiter.result(timeout=30) == [None]
+    (folder / "go").touch()
+    app.wait(long, timeout=60)
+
+
 def test_limits_hold_for_what_is_claimed_ahead(app: App, runner: StartRunner, path: Path, mode: str) -> None:
     jobs = [app.enqueue("tests.together:nothing", concurrency=2, concurrency_key="few") for _ in range(300)]
     others = [app.enqueue("tests.together:nothing") for _ in range(300)]
@@ -168,11 +183,69 @@ def test_no_more_processes_work_than_there_are_places(app: App, runner: StartRun
     assert {one.result() for one in counts} <= {1, THREADS}
 
 
-def test_a_job_has_no_descriptor_of_those_that_wait_for_a_place(app: App, runner: StartRunner) -> None:
-    jobs = [app.enqueue("tests.together:count_descriptors") for _ in range(200)]
-    runner(mode="process", jobs=THREADS)
+def test_a_runner_does_as_many_as_it_is_to_do_though_some_were_given_back(
+    app: App, runner: StartRunner, folder: Path, path: Path, mode: str
+) -> None:
+    before = [app.enqueue("tests.together:nothing") for _ in range(MANY[mode])]
+    app.enqueue("tests.tasks:wait_for_file", {"name": "go"})
+    for _ in range(2 * BEHIND):
+        app.enqueue("tests.together:nothing")
+    running = runner(mode=mode, jobs=1, threads=1, max_jobs=len(before) + BEHIND)
+    until(lambda: marks(folder))
+    until(lambda: rows(path, CLAIMED) == [(1,)])
+    (folder / "go").touch()
+    assert running.wait() == 0
+    assert app.counts()[Status.SUCCESS] == len(before) + BEHIND
+
+
+def test_no_more_is_claimed_ahead_than_there_are_descriptors_for(app: App, runner: StartRunner) -> None:
+    running = runner(mode="process", jobs=THREADS)
+    until(lambda: running.workers)
+    resource.prlimit(running.pid, resource.RLIMIT_NOFILE, (36, 36))
+
+    def flood() -> int:
+        before = running.stderr.count("no process for job")
+        app.wait([app.enqueue("tests.together:nothing") for _ in range(MANY["process"])], timeout=120)
+        return running.stderr.count("no process for job") - before
+
+    assert 0 in [flood() for _ in range(4)], "it is learnt"
+
+
+def test_a_template_that_has_no_descriptors_left_gives_back_what_it_cannot_take(app: App, runner: StartRunner) -> None:
+    running = runner(mode="process", jobs=THREADS)
+    until(lambda: running.workers)
+    resource.prlimit(running.template, resource.RLIMIT_NOFILE, (20, 20))
+    jobs = [app.enqueue("tests.together:nothing") for _ in range(100)]
     app.wait(jobs, timeout=120)
-    assert len({one.result() for one in jobs}) == 1
+    assert {one.details.attempts for one in jobs} == {1}
+    assert rows(app.path, "SELECT count(*) FROM jr_history WHERE to_status = 'killed'") == [(0,)]
+
+
+def test_who_dies_while_it_waits_leaves_no_place_behind(app: App, runner: StartRunner) -> None:
+    awaited = app.enqueue("tests.together:nothing", delay="1h")
+    waiters = [app.enqueue("tests.together:wait_deaf_to_term", {"ids": [awaited.id]}) for _ in range(10)]
+    runner(mode="process", jobs=1, kill_grace=0.5)
+    until(lambda: all(one.status is Status.PAUSED for one in waiters))
+    counts = [app.enqueue("tests.together:neighbours") for _ in range(MANY["process"])]
+    for one in waiters:
+        one.cancel()
+    app.wait([*counts, *waiters], timeout=120)
+    assert {one.result() for one in counts} == {1}
+
+
+def test_no_more_threads_work_than_there_are_places(app: App, runner: StartRunner) -> None:
+    waiter = app.enqueue("tests.together:nest", {"depth": 4})
+    counts = [app.enqueue("tests.together:count_at_work") for _ in range(MANY["thread"])]
+    runner(mode="thread", jobs=1, threads=1)
+    app.wait([waiter, *counts], timeout=120)
+    assert {one.result() for one in counts} == {1}
+
+
+def test_a_process_has_nothing_of_what_waits_for_a_place(app: App, runner: StartRunner) -> None:
+    jobs = [app.enqueue("tests.together:count_channels") for _ in range(MANY["process"])]
+    runner(mode="process", jobs=THREADS)
+    app.wait(jobs, timeout=60)
+    assert {one.result() for one in jobs} == {3}, "its own channel and two streams"
 
 
 def test_the_death_of_the_template_loses_nothing(app: App, runner: StartRunner) -> None:

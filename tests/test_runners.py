@@ -246,6 +246,23 @@ def test_a_job_that_dies_while_it_asks_does_not_harm_the_runner(app: App, run: S
 # Stopping the runner ---------------------------------------------------------------------------------
 
 
+def test_a_job_that_ends_before_it_has_its_answer_does_not_harm_the_runner(app: App, run: StartRunner) -> None:
+    jobs = [app.enqueue("tests.together:ask_and_end") for _ in range(5)]
+    assert run(2, drain=True).wait() == 0
+    assert {job.status for job in jobs} == {Status.SUCCESS}
+
+
+def test_a_module_that_sets_a_timeout_for_sockets_sets_none_for_answers(
+    app: App, run: StartRunner, folder: Path
+) -> None:
+    text = "import socket\nfrom tests.together import wait_for\nsocket.setdefaulttimeout(0.01)\n"
+    (folder / "hurried.py").write_text(text)
+    awaited = app.enqueue("tests.together:nothing", delay="500ms")
+    job = app.enqueue("hurried:wait_for", {"ids": [awaited.id]})
+    run(2, app_dir=str(folder), imports=["hurried"])
+    assert job.result(timeout=30) == [None]
+
+
 def test_a_runner_with_8_busy_slots_stops_within_one_grace(app: App, run: StartRunner, folder: Path) -> None:
     jobs = [app.enqueue("tests.together:deaf") for _ in range(8)]
     running = run(8, shutdown_timeout=0.5)

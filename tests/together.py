@@ -80,6 +80,15 @@ def wait_then_for_ever(id: int) -> None:
         threading.Event().wait(0.05)
 
 
+def wait_deaf_to_term(ids: list[int]) -> None:
+    """Only KILL ends it, in a process of its own."""
+    import signal
+
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    mark("S")
+    app.wait(ids)
+
+
 def catch_and_return(ids: list[int]) -> str:
     """A job that is told to stop while it waits, and ends with a result all the same."""
     import signal
@@ -267,6 +276,14 @@ def ask_without_waiting() -> None:
     threading.Event().wait()
 
 
+def ask_and_end() -> None:
+    """Ask the runner for something, and end without the answer, as a thread does that its job does not wait for."""
+    link = current().link
+    assert link is not None
+    link.send("ask", "cache", ["add", "count", 1])
+    link.send("ask", "states", [[current().id]])
+
+
 def exit_with_neighbours(neighbours: int) -> None:
     """End the whole process, once it has neighbours, or after its last chance is given to it alone."""
     mark("X")
@@ -354,9 +371,25 @@ def neighbours() -> int:
     return sum(state not in "TZX" for state in states)
 
 
-def count_descriptors() -> int:
-    """How many this process has open."""
-    return len(os.listdir("/dev/fd"))
+def count_channels() -> int:
+    """How many sockets and pipes this process has open."""
+    names = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the one that it takes to look
+            names.append(str(descriptor.readlink()))
+    return sum(name.startswith(("socket:", "pipe:")) for name in names)
+
+
+_at_work: list[int] = []
+
+
+def count_at_work() -> int:
+    """How many jobs of this process are at it at a time."""
+    _at_work.append(current().id)
+    threading.Event().wait(0.0005)
+    count = len(_at_work)
+    _at_work.remove(current().id)
+    return count
 
 
 def nothing() -> None:

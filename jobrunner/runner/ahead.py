@@ -29,6 +29,10 @@ class Ahead:
         self._count += count
         self._seconds += seconds
 
+    def fewer_than(self, count: int) -> None:
+        """So many were too many for the descriptors that this process may have."""
+        self._limit = max(0, min(self._limit, count - 1))
+
     def none(self) -> None:
         """Not now: jobs take long, or wait for each other."""
         self.most = 0

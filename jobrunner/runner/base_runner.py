@@ -349,6 +349,12 @@ class BaseRunner(Placing):
         """It could not be started: back into the queue, no attempt spent, and a moment of rest."""
         running.stopped = "not_started"
         self._intake.postpone(1.0)
+        self._return(running)
+
+    def _return(self, running: Running) -> None:
+        """It was not begun: back into the queue, no attempt spent, and none of those that were to be done here."""
+        running.stopped = running.stopped or "returned"
+        self._intake.returned()
         self._conclude(running)
 
     def _conclude(self, *those: Running) -> None:

@@ -87,6 +87,11 @@ class Intake:
         if self._left is not None:
             self._left = max(0, self._left - claimed)
 
+    def returned(self) -> None:
+        """One of ours goes back without having begun: another may be done in its stead."""
+        if self._left is not None:
+            self._left += 1
+
     def undone(self) -> None:
         """The transaction came to nothing: the next one has to look at everything, the clock included."""
         self._may_be_pending = True

@@ -78,6 +78,7 @@ class MultiThreadRunner(TemplateRunner):
     def _tend(self) -> None:
         self._filling.begin(self.processes.values())
         self._cleanup_dead_processes()
+        self._end_extra_threads()
         self._scale_up_processes()
         self._look_ahead()
         self._update_status()
@@ -251,8 +252,7 @@ class MultiThreadRunner(TemplateRunner):
     def _returned(self, worker: WorkerProcess, running: Running) -> None:
         if isinstance(worker, PoolWorker):
             del worker.held[running.claimed.id]
-            running.stopped = running.stopped or "returned"
-            self._conclude(running)
+            self._return(running)
             self._end_if_empty(worker)
 
     def _moments(self) -> Iterator[float | None]:
@@ -286,11 +286,24 @@ class MultiThreadRunner(TemplateRunner):
         worker = self._worker_of(running)
         if not isinstance(worker, PoolWorker):
             self._signal(running, signal.SIGSTOP)
-        elif worker.grown < worker.threads + worker.waiting:
-            worker.grown += 1
+            return
+        self._tell(worker, "give_back")  # its slot is for what it waits for, which is placed next
+        if worker.extra < worker.waiting:
+            worker.extra += 1
             self._tell(worker, "more")
-            if worker.grown == worker.threads + MANY_WAITING:
-                log.warning(self.WAITING_FOR_RESULTS_WARNING, MANY_WAITING, worker.pid)
+            if worker.threads + worker.extra > worker.grown:
+                worker.grown += 1
+                if worker.extra == MANY_WAITING:
+                    log.warning(self.WAITING_FOR_RESULTS_WARNING, MANY_WAITING, worker.pid)
+
+    def _end_extra_threads(self) -> None:
+        """One that has waited goes on or is over, and the thread that took its place is one too many."""
+        for pool in self.processes.values():
+            while pool.extra > 0 and pool.extra > pool.waiting:
+                if pool.queued:
+                    self._tell(pool, "give_back")  # else the thread would go on with that first
+                pool.extra -= 1
+                self._tell(pool, "fewer")
 
     def _resume_waiting_process(self, running: Running) -> None:
         if not isinstance(self._worker_of(running), PoolWorker):

@@ -2,6 +2,7 @@
 
 import os
 from collections import deque
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 
@@ -22,17 +23,21 @@ class Places:
     """Orders are kept until there is a place for them, and taken in the order in which they came."""
 
     def __init__(self, number: int) -> None:
-        self.number = number
-        """So many workers may be alive, those that are stopped while they wait for others not counted."""
+        self._number = number
+        """So many workers may be alive, those that are apart not counted."""
+        self.apart: set[int] = set()
+        """Workers that are stopped while they wait for others, and need no place."""
         self._orders: deque[Order] = deque()
 
     def add(self, order: Order) -> None:
         """It waits for a place."""
         self._orders.append(order)
 
-    def next(self, alive: int) -> Order | None:
+    def next(self, alive: Collection[int]) -> Order | None:
         """The next one, if there is a place for it beside those that are alive."""
-        return self._orders.popleft() if self._orders and alive < self.number else None
+        if not self._orders or len(alive) - len(self.apart.intersection(alive)) >= self._number:
+            return None
+        return self._orders.popleft()
 
     def drop(self, key: int) -> bool:
         """Forget the one with this key; tells whether it waited here."""
@@ -46,7 +51,11 @@ class Places:
     def drop_all(self) -> list[int]:
         """Forget all; gives their keys."""
         keys = [order.key for order in self._orders]
-        for order in self._orders:
-            order.close()
+        self.close()
         self._orders.clear()
         return keys
+
+    def close(self) -> None:
+        """Close the descriptors of all."""
+        for order in self._orders:
+            order.close()

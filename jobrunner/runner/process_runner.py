@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from jobrunner.models import InvocationId
@@ -66,11 +66,19 @@ class ProcessRunner(TemplateRunner):
     def _start(self, running: Running) -> None:
         spare = self._spare
         if spare is None:
-            self._start_process(running, at_once=False)
+            self._start_in_turn(running)
         else:
             self._employ(spare, running)
 
     # Claimed ahead: while jobs are short, the template has some more than there are places, to begin them at once
+
+    def _start_in_turn(self, running: Running) -> None:
+        try:
+            self._start_process(running, at_once=False)
+        except OSError:
+            if self._lined_up:  # each has three descriptors
+                self._ahead.fewer_than(self._lined_up)
+            raise
 
     @property
     def _lined_up(self) -> int:
@@ -105,6 +113,11 @@ class ProcessRunner(TemplateRunner):
             self._heard_at, self._are_asked_back = time.monotonic(), False
             self._ahead.delivered(1, self._heard_at - worker.begun_at)
         super()._exited(key, pid, *facts)
+
+    def _moments(self) -> Iterator[float | None]:
+        yield from super()._moments()
+        if self._lined_up and not self._are_asked_back:
+            yield self._heard_at + LINED_UP_SECONDS
 
     # A turn costs as much as a short job: while there are places and work, the ends of several are recorded in one
 
@@ -172,6 +185,7 @@ class ProcessRunner(TemplateRunner):
         return next((one.process for one in self.child_processes if one.invocation_id == invocation_id), None)
 
     def _pause_waiting_process(self, running: Running) -> None:
+        self._templates.ask_back()  # its place is for what it waits for, which is placed next
         self._signal(running, signal.SIGSTOP)
 
     def _resume_waiting_process(self, running: Running) -> None:
@@ -179,5 +193,6 @@ class ProcessRunner(TemplateRunner):
 
     def _send_off(self) -> None:
         # A process that is stopped holds no slot, and no place.
-        stopped = len(self._attempts) - self._attempts.holding_slots
-        self._templates.set_places(self.max_parallel_slots + stopped)
+        some_wait = self._attempts.holding_slots < len(self._attempts)
+        workers = self._workers.values() if some_wait else ()
+        self._templates.set_apart(one for one in workers if any(job.paused_at is not None for job in one.runnings))

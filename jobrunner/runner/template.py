@@ -174,19 +174,29 @@ class Template:
         gc.freeze()
 
     def _spawn(self, key: int, *first: Any) -> None:
-        self._fork(Order(key, self._channel.take_descriptors(3), list(first)))
+        if order := self._order(key, list(first)):
+            self._fork(order)
 
     def _line_up(self, key: int, *first: Any) -> None:
-        self._places.add(Order(key, self._channel.take_descriptors(3), list(first)))
-        self._fill()
+        if order := self._order(key, list(first)):
+            self._places.add(order)
+            self._fill()
 
-    def _set_places(self, number: int) -> None:
-        self._places.number = number
+    def _order(self, key: int, first: list[Any]) -> Order | None:
+        order = Order(key, self._channel.take_descriptors(3), first)
+        if len(order.descriptors) == 3:
+            return order
+        order.close()
+        self._channel.post("not_forked", key, "its template has no descriptors left")
+        return None
+
+    def _set_apart(self, *keys: int) -> None:
+        self._places.apart = set(keys)
         self._fill()
 
     def _fill(self) -> None:
         # A spare counts: whoever sends something that has to wait has given work to the spare before.
-        while (order := self._places.next(len(self._workers))) is not None:
+        while (order := self._places.next(self._workers.values())) is not None:
             self._fork(order)
 
     def _give_back(self) -> None:
@@ -222,7 +232,7 @@ class Template:
         signal.set_wakeup_fd(-1)
         for descriptor in self._mine:
             os.close(descriptor)
-        self._places.drop_all()  # what others are to have is not for this one
+        self._places.close()  # a job must not have the channels of others
         run_worker(name, channel, streams, self._pid, first, self._orders.pass_env, spare)
 
     def _signal(self, key: int, number: int) -> None:
@@ -308,7 +318,7 @@ def _usage_facts(usage: struct_rusage) -> tuple[int, int]:
 _VERBS: dict[str, Callable[..., Any]] = {
     "spawn": Template._spawn,
     "line_up": Template._line_up,
-    "places": Template._set_places,
+    "apart": Template._set_apart,
     "give_back": Template._give_back,
     "signal": Template._signal,
     "preload": Template._preload,

@@ -50,7 +50,7 @@ class TemplateProcess:
             "pass_env": conf.pass_env,
             "watch": conf.reload,
         }
-        self._places = places
+        self._apart: set[int] = set()
         self._token = environment[TOKEN_VARIABLE]
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", _CODE, json.dumps(orders)],
@@ -89,11 +89,11 @@ class TemplateProcess:
         self._channel.send_with(descriptors, "spawn" if at_once else "line_up", key, *first)
         self.workers.add(key)
 
-    def set_places(self, number: int) -> None:
-        """So many workers may be alive before the next ones wait."""
-        if number != self._places:
-            self._places = number
-            self._channel.send("places", number)
+    def set_apart(self, keys: set[int]) -> None:
+        """These workers are stopped while they wait for others: each leaves its place to another until it is gone."""
+        if keys != self._apart:
+            self._apart = keys
+            self._channel.send("apart", *keys)
 
     def ask_back(self) -> None:
         """Have it give back what waits for a place: it says `dropped` of each."""

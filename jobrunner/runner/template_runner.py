@@ -145,8 +145,7 @@ class TemplateRunner(TemplateKeeper):
             running.exit = Exit(pid, *facts) if len(started) == 1 else Exit(pid, *facts)._replace(shared=True)
             self._conclude(running)
         for running in unstarted:
-            running.stopped = running.stopped or "returned"
-            self._conclude(running)
+            self._return(running)
 
     def _died_with_template(self, key: int) -> None:
         self._exited(key, self._workers[key].pid, None, int(signal.SIGKILL), None, None)
@@ -158,8 +157,7 @@ class TemplateRunner(TemplateKeeper):
             return
         try:
             if worker.channel.has_more_to_send:
-                worker.channel.flush()
-                self._hearing.listen_for_room(worker.channel.fileno(), wanted=worker.channel.has_more_to_send)
+                self._flush(worker)
             for message in worker.channel.read(to_the_end=to_the_end):
                 self._heed_message(worker, message)
         except (BadMessage, ChannelBroken) as error:

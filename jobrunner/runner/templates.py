@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from jobrunner.errors import ChannelClosed
 from jobrunner.models import Json
@@ -95,10 +95,10 @@ class Templates:
         """Have the current one fork the worker, `at_once` or when it has a place; OSError where that cannot be told."""
         self.current.spawn(worker.key, descriptors, first, at_once=at_once)
 
-    def set_places(self, number: int) -> None:
-        """So many workers of the current one may be alive before the next ones wait."""
+    def set_apart(self, workers: Iterable[WorkerProcess]) -> None:
+        """These workers are stopped while they wait for others, and need no place."""
         with contextlib.suppress(ChannelClosed):  # it is gone, and with it what waits
-            self.current.set_places(number)
+            self.current.set_apart({worker.key for worker in workers if self.has_forked(worker)})
 
     def ask_back(self) -> None:
         """Have all give back what waits in them for a place."""

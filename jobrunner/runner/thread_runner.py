@@ -195,7 +195,8 @@ class ThreadRunner:
 
     def __init__(self, channel: Channel, threads: int) -> None:
         self._channel = channel
-        self._waiting: queue.SimpleQueue[Work] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        """What is to be done; None ends the thread that gets it."""
         self._works: dict[tuple[int, int], Work] = {}  # by invocation and claim
         self._successes = Successes(channel, lambda: not self._waiting.empty())
         self._threads = [threading.Thread(target=self._live, daemon=True) for _ in range(threads)]
@@ -230,22 +231,28 @@ class ThreadRunner:
 
     def _give_back(self) -> None:
         """What no thread has begun yet: others may have a free one."""
+        ends = 0
         with contextlib.suppress(queue.Empty):
             while True:
                 work = self._waiting.get_nowait()
+                if work is None:
+                    ends += 1
+                    continue
                 del self._works[work.name]
                 work.link.send("returned")
+        for _ in range(ends):
+            self._fewer_threads()
 
     def _more_threads(self) -> None:
         # One waits for a result and has given its slot back: another takes its place.
-        thread = threading.Thread(target=self._live, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        threading.Thread(target=self._live, daemon=True).start()
+
+    def _fewer_threads(self) -> None:
+        self._waiting.put(None)
 
     def _live(self) -> None:
         cpu = time.thread_time()
-        while True:
-            work = self._waiting.get()
+        while (work := self._waiting.get()) is not None:
             try:
                 cpu = work.perform(cpu)
             except ChannelClosed:
@@ -259,6 +266,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "reply": ThreadRunner._reply,
     "interrupt": ThreadRunner._interrupt,
     "more": ThreadRunner._more_threads,
+    "fewer": ThreadRunner._fewer_threads,
     "give_back": ThreadRunner._give_back,
 }
 

@@ -99,6 +99,7 @@ class Turn:
         waits = self._waiting.write(slots)
         if waits.paused:
             self._intake.look_again()  # what they wait for may be taken now, even by a runner that ends
+            ahead = 0  # else one claimed ahead would have the place in which they are to go on
         moved = len(waits.paused) - len(waits.resumed)
         claimed = self._intake.take(slots + moved + ahead if may_claim else 0)
         # In here, since reading the arguments may fail: then nothing was claimed.

@@ -111,8 +111,10 @@ class PoolWorker(WorkerProcess):
         """How many attempts it is to have at a time."""
         self.most = most
         """How many attempts it is to have in all; None: no end."""
+        self.extra = 0
+        """How many threads it has beyond these: one for each that waits for results."""
         self.grown = threads
-        """How many threads it has: more than `threads` where some wait for results."""
+        """How many threads it has had at most."""
         self.held: dict[int, Running] = {}
         self._given: list[Given] = []
         self._given_size = 0
@@ -149,7 +151,7 @@ class PoolWorker(WorkerProcess):
 
     @property
     def unstarted(self) -> list[Running]:
-        """Its threads take them in the order in which they came: what is behind as many as there are threads."""
+        """Its threads take them in the order in which they came: what is behind as many as there ever were threads."""
         return self.runnings[self.grown :] if len(self.held) > self.grown else []
 
     @property

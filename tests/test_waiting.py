@@ -218,7 +218,7 @@ def cpu_seconds(pid: int) -> float:
 
 @pytest.mark.parametrize("how", ["fails", "is cancelled", "expires", "is dropped"])
 def test_in_a_chain_every_waiter_hears_of_the_end_of_the_awaited(
-    app: App, runner: StartRunner, mode: str, how: str
+    app: App, runner: StartRunner, folder: Path, mode: str, how: str
 ) -> None:
     keeper = file_job(app, "never", concurrency=1, concurrency_key="place")
     if how == "fails":
@@ -238,6 +238,7 @@ def test_in_a_chain_every_waiter_hears_of_the_end_of_the_awaited(
     outermost = wait_in_vain(app, middle.id, priority=1)
     runner(**slots(mode, 3))
     until_paused(innermost, middle, outermost)
+    until(lambda: keeper.id in starts(folder))  # before that, what others wait for would get the place
     if how == "is cancelled":
         awaited.cancel()
     elif how == "expires":

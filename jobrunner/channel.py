@@ -37,6 +37,7 @@ Message = list[Json]
 
 def pair() -> tuple[socket.SocketType, socket.SocketType]:
     """Two connected ends."""
+    # Not of the module `socket`, whose classes take longer, and which a task module may have changed.
     return _socket.socketpair(_UNIX, _STREAM)
 
 

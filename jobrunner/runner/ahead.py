@@ -2,7 +2,7 @@
 
 import time
 
-WORTH_SECONDS = 0.02
+_WORTH_SECONDS = 0.02
 """So long the places are to have enough to do without us."""
 _FORGOTTEN_SECONDS = 0.05
 _GROWTH = 3
@@ -42,7 +42,7 @@ class Ahead:
         now = time.monotonic()
         if self._count:
             each = self._seconds / self._count
-            enough = places * WORTH_SECONDS / max(each, 1e-6)
+            enough = places * _WORTH_SECONDS / max(each, 1e-6)
             grown = max(self.most, _GROWTH * self._count)
             self.most = int(min(self._limit, enough, grown)) if each < self._short_seconds else 0
             self._count, self._seconds, self._since = 0, 0.0, now

@@ -1,6 +1,5 @@
 """The life of a worker process: forked from the template, it does one invocation and ends."""
 
-import _socket
 import importlib
 import mmap
 import os
@@ -81,7 +80,7 @@ def practise() -> None:
     for _ in range(_TIMES):
         _heed_signals(_NO_SIGNAL, os.getppid())
         os.environ[WORKER_VARIABLE] = os.environ[WORKER_VARIABLE]
-        end = Channel(socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, os.dup(theirs.fileno())))
+        end = _end(os.dup(theirs.fileno()))
         _work(end, ["do", *_NOTHING_TO_DO], [], None)
         end.close()
     ours.close()
@@ -115,15 +114,18 @@ def run_worker(
     try:
         _settle(streams, template)
         os.environ[WORKER_VARIABLE] = name
-        # SocketType is what the class `socket` is made of, and has all that a channel needs.
-        end = Channel(socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, channel))
-        code = _work(end, first, pass_env, spare)
+        code = _work(_end(channel), first, pass_env, spare)
     except ChannelClosed:
         pass  # nobody is left to be told
     except BaseException:  # a fault of ours, or of a job that broke the interpreter: into the job's own output
         traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def _end(channel: int) -> Channel:
+    # SocketType is what the class `socket` is made of, and has all that a channel needs.
+    return Channel(socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, channel))
 
 
 def _settle(streams: tuple[int, int, int], template: int) -> None:
@@ -174,8 +176,7 @@ def _rehearse() -> None:
     The job that comes overwrites all that this has set.
     """
     try:
-        # Not of the module `socket`, which a task module may have changed.
-        ours, theirs = map(Channel, _socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM))
+        ours, theirs = map(Channel, pair())
     except OSError:  # no descriptors are left: it comes to that soon enough
         return
     ours.send("do", *_NOTHING_TO_DO)

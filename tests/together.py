@@ -363,12 +363,12 @@ def misuse_cache(what: str) -> str:
 def neighbours() -> int:
     """How many processes of this runner work just now, this one among them, but for those that wait for others."""
     template = os.getppid()
-    waiters = {one.pid for one in marks(folder())}
-    states = []
-    for pid in set(Path(f"/proc/{template}/task/{template}/children").read_text().split()) - set(map(str, waiters)):
+    states = {}
+    for pid in Path(f"/proc/{template}/task/{template}/children").read_text().split():
         with contextlib.suppress(OSError):
-            states.append(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0])
-    return sum(state not in "TZX" for state in states)
+            states[int(pid)] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    waiters = {one.pid for one in marks(folder())}  # after them: who only now begins to wait is none of those that work
+    return sum(state not in "TZX" for pid, state in states.items() if pid not in waiters)
 
 
 def count_channels() -> int:

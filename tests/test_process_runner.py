@@ -558,9 +558,13 @@ app = App()
 def plain(): return 1
 @app.task(retry=Retry(attempts=3, base="2s", on=(OSError,)), timeout="1m", expires="1h",
           unique="{number}", concurrency=2, concurrency_key="{number}", rate="100/s", cwd="/", env={"A": "b"})
-def there(number: int) -> list[str]: return [*sys.modules]
+def there(number: int) -> list[str]:
+    other.enqueue(1, b=2)
+    other.options(unique="{a} {c}", retry=2).enqueue(a=7)
+    app.enqueue("of_app:plain", label="by name")
+    return [*sys.modules]
 @app.task(queue="mail", priority=3, delay=5, label="l", retry=2, on_crash="fail", if_exists="skip", aliases=["a:b"])
-def other(): return 2
+def other(a: int, b: int = 3, *, c: str = "") -> None: pass
 """
     (folder / "of_app.py").write_text(module, "utf-8")
     runner(jobs=1, app_dir=str(folder), imports=["of_app"])

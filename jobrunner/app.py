@@ -22,6 +22,7 @@ from jobrunner.task import Enqueuer, Task
 from jobrunner.times import Duration, Moment
 from jobrunner.timing import Timing
 
+# Types of what is imported where it is asked for: it opens the database, which no worker does, or costs each fork.
 if TYPE_CHECKING:
     from pathlib import Path
 

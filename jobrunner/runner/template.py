@@ -149,9 +149,7 @@ class Template:
         """What the imported modules declare, and which modules of their packages are there."""
         declarations = sys.modules.get("jobrunner.declarations")
         if declarations is not None:
-            from jobrunner import location  # brings pathlib, which costs each fork
-
-            plans = declarations.noted(location.find_database())
+            plans = declarations.noted()
             packages = {module.partition(".")[0] for module in self._orders.imports}
             modules = [module for module in sys.modules if module.partition(".")[0] in packages]
             self._channel.post("schedules", plans, modules)

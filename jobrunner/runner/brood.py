@@ -13,8 +13,9 @@ from jobrunner.runner.nursery import Nursery
 from jobrunner.runner.places import Order, Places, Ready
 from jobrunner.runner.worker import WORKER_VARIABLE, worker_name
 
-_MOST_IN_A_ROW = 6
-"""More would keep it for too long from those that have ended."""
+_MOST_IN_A_ROW = 6 if kernel.is_linux else 1
+"""More would keep it for too long from those that have ended. Elsewhere none is forked ahead: a blocked signal is lost
+where a task module ignores it, and who waits for it would outlive a killed template."""
 
 
 class Brood:

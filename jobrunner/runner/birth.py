@@ -23,7 +23,7 @@ WORKER_SIGNALS: dict[signal.Signals, Callable[[int, FrameType | None], object] |
 }
 """What a job finds set, whatever a module that the template imported has set; blocked in the template."""
 BEGIN = int(getattr(signal, "SIGRTMAX", signal.SIGUSR1))
-"""What a worker that was forked ahead waits for; blocked in the template, too. One that nobody else sends or handles."""
+"""What a worker that was forked ahead waits for, and nobody else sends or handles; blocked in the template, too."""
 _BEGIN_ONLY = (BEGIN,)
 # What the module `signal` adds to these, its enums, costs a fork copies of seventy pages.
 _signal = importlib.import_module("_signal")

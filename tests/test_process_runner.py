@@ -608,6 +608,18 @@ def word(): return "done"
     assert jobs == ["done"] * 3
 
 
+@pytest.mark.parametrize("stream", ["None", "open('/dev/full', 'w'); sys.stdout.write('no room')"])
+@pytest.mark.parametrize("imports", [["muted"], []])
+def test_a_module_that_replaces_the_output_when_it_is_imported_costs_no_job_its_end(
+    app: App, runner: StartRunner, folder: Path, stream: str, imports: list[str]
+) -> None:
+    (folder / "muted.py").write_text(f"import sys\nsys.stdout = {stream}\ndef word(): return 'done'", "utf-8")
+    runner(jobs=1, app_dir=str(folder), imports=imports)
+    jobs = [app.enqueue("muted:word") for _ in range(5)]
+    assert [one.result(timeout=60) for one in jobs] == ["done"] * 5
+    assert {one.details.crashes for one in jobs} == {0}
+
+
 def test_who_terminates_a_job_is_heeded_whatever_a_module_has_set_that_came_with_an_earlier_one(
     app: App, runner: StartRunner, folder: Path
 ) -> None:

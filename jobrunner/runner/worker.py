@@ -14,7 +14,7 @@ from jobrunner.channel import frame, pair
 from jobrunner.context import Current, ProcessLink, enter_process, leave_process
 from jobrunner.errors import ChannelClosed, TaskUnknown
 from jobrunner.models import UNDELIVERED, Claimed, Failure, InvocationId, Outcome
-from jobrunner.runner import birth, sources
+from jobrunner.runner import birth, output_router, sources
 from jobrunner.runner.birth import Birth, hears_of_children, settle
 from jobrunner.worker_end import WorkerEnd
 
@@ -169,11 +169,7 @@ def run_invocation(claimed: Claimed, around: Surroundings, channel: WorkerEnd) -
 
 
 def _deliver(channel: WorkerEnd, outcome: Outcome) -> int:
-    for stream in (sys.stdout, sys.stderr):
-        try:  # noqa: SIM105 - of what `suppress` needs, each fork would copy ten pages
-            stream.flush()
-        except Exception:  # noqa: S110 - the job may have closed or replaced it
-            pass
+    output_router.flush()
     try:
         if files := sources.news():
             channel.send("read", files)

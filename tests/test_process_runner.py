@@ -608,6 +608,20 @@ def word(): return "done"
     assert jobs == ["done"] * 3
 
 
+def test_a_job_finds_which_it_is_in_an_environment_that_a_module_has_replaced(
+    app: App, runner: StartRunner, folder: Path
+) -> None:
+    module = """
+import os
+os.environ = dict(os.environ)
+def own(): return [os.environ["JOBRUNNER_JOB"], os.environ["JOBRUNNER_CLAIM"], os.environ["ASKED_FOR"]]
+"""
+    (folder / "replacing.py").write_text(module, "utf-8")
+    runner(jobs=1, app_dir=str(folder), imports=["replacing"])
+    job = app.enqueue("replacing:own", env={"ASKED_FOR": "this"})
+    assert job.result(timeout=60) == [str(job.id), "1", "this"]
+
+
 @pytest.mark.parametrize("stream", ["None", "open('/dev/full', 'w'); sys.stdout.write('no room')"])
 @pytest.mark.parametrize("imports", [["muted"], []])
 def test_a_module_that_replaces_the_output_when_it_is_imported_costs_no_job_its_end(

@@ -461,6 +461,16 @@ def error_of(job: Invocation[Any]) -> str:
     return caught.value.kind.removeprefix("jobrunner.errors.")
 
 
+@pytest.mark.parametrize("imports", [["odd"], []])
+def test_what_cannot_be_written_as_a_function_is_none_though_its_module_has_it(
+    app: App, runner: StartRunner, folder: Path, imports: list[str]
+) -> None:
+    (folder / "odd.py").write_text("globals()['not-a-name'] = lambda: 'done'", "utf-8")
+    runner(jobs=1, app_dir=str(folder), imports=imports)
+    with pytest.raises(InvocationFailed, match="a function is written module:function"):
+        app.enqueue("odd:not-a-name").result(timeout=60)
+
+
 def test_arguments_too_large_for_a_message_fail_their_job_and_not_the_runner(
     app: App, drain: Drain, path: Path
 ) -> None:

@@ -265,8 +265,9 @@ def test_who_is_killed_before_it_has_begun_is_done_by_another(
     running.stop()
 
 
-def test_a_process_has_nothing_of_what_waits_for_a_place(app: App, runner: StartRunner) -> None:
-    jobs = [app.enqueue("tests.together:count_channels") for _ in range(MANY["process"])]
+@pytest.mark.parametrize("text", ["", "é" * 16_000], ids=["short", "comes in pieces"])
+def test_a_process_has_nothing_of_what_waits_for_a_place(app: App, runner: StartRunner, text: str) -> None:
+    jobs = [app.enqueue("tests.together:count_channels", {"text": text}) for _ in range(MANY["process"])]
     runner(mode="process", jobs=THREADS)
     app.wait(jobs, timeout=60)
     assert {one.result() for one in jobs} == {3}, "its own channel and two streams"

@@ -405,7 +405,7 @@ def what_it_finds() -> list[Any]:
     return [blocked, is_its_own, os.getsid(0) == os.getpid(), os.environ.get("LD_BIND_NOW")]
 
 
-def count_channels() -> int:
+def count_channels(text: str = "") -> int:
     """How many sockets and pipes this process has open."""
     names = []
     for descriptor in Path("/proc/self/fd").iterdir():

@@ -30,8 +30,6 @@ from jobrunner.runner.stop_signals import StopSignals
 from jobrunner.runner.turn import NOTHING, Done, Turn
 from jobrunner.runner.waiting import ClassifiedInvocations, Reply, WaitingRoom, default_max_paused
 
-SHUTDOWN_GRACE = 1.0
-"""Seconds between TERM and KILL when the runner stops; a job had the shutdown time before."""
 LOCK_SECONDS = 1.0
 LAST_WORD_SECONDS = 30.0
 PLACING_SECONDS = 10.0
@@ -100,16 +98,12 @@ class BaseRunner(Placing):
         self._waiting = WaitingRoom(database, self.conf.max_paused or default_max_paused())
         self._attempts = Attempts(self._waiting, self._signal)
         self._turn = Turn(
-            database,
-            self._registration,
-            self._attempts,
-            self._recorder,
-            self._waiting,
-            self._intake,
-            self.conf,
+            database, self._registration, self._attempts, self._recorder, self._waiting, self._intake, self.conf
         )
         self._setback = Setback(database.path)
-        self._ending = Ending(self.conf, self._attempts, self._recorder, self._intake, self._setback, self._shutdown)
+        self._ending = Ending(
+            self.conf, self._attempts, self._recorder, self._waiting, self._intake, self._setback, self._shutdown
+        )
         with CommitWatch(database) as self._watch, self._chores_of(database) as self._chores:
             self._hearing.listen(self._signals.fileno(), lambda _: self._signals.drain())
             if self._watch.descriptor is not None:
@@ -143,7 +137,7 @@ class BaseRunner(Placing):
         if self._has_time():
             self._chores.do()
             self._collect_messages()
-        self._heed_signals()
+        self._ending.heed_signals()
         self._attempts.enforce_deadlines(self.conf.kill_grace)
         self._tend()
         done = self._transact()
@@ -213,19 +207,6 @@ class BaseRunner(Placing):
         yield self._intake.next_moment
         yield self._waiting.next_moment
         yield self._ending.next_moment
-
-    def _heed_signals(self) -> None:
-        if self._shutdown.is_new():
-            log.info("stopping: %d jobs have %g s to finish", len(self._attempts), self._shutdown.seconds)
-        if self._shutdown.is_over or (self._is_stopping and self._only_waits()):
-            self._shutdown.end()
-            for running in self._attempts:
-                self._attempts.stop(running, "shutdown", SHUTDOWN_GRACE)
-
-    def _only_waits(self) -> bool:
-        """Whether all that is left waits for what nobody here will do any more."""
-        may_go_on = self._recorder.has_more or not self._waiting.is_still
-        return bool(self._attempts) and not may_go_on and self._attempts.holding_slots == 0
 
     # Waiting
 

@@ -74,6 +74,11 @@ class Attempts:
         paused = sum([one.paused_at is not None for one in self._looked_after.values()]) if self._looked_after else 0
         return len(self._in_hand) - paused
 
+    @property
+    def some_wait(self) -> bool:
+        """Whether some of them wait for others."""
+        return len(self._waiting) > 0
+
     def cancel(self, invocation_id: InvocationId, claim: int, grace: float) -> None:
         """Somebody asked this attempt to stop, if it is in hand."""
         running = self._in_hand.get(invocation_id)

@@ -31,8 +31,6 @@ SHORT_SECONDS = 0.005
 """Jobs are claimed beyond the free threads only where one takes less than this."""
 MANY_WAITING = 100
 """So many threads of a process that wait for results are worth a warning."""
-QUEUED_SECONDS = 0.1
-"""Where a process delivers nothing for so long, what waits in it for a thread is given back."""
 _MEMORY_SECONDS = 1.0
 
 log = logging.getLogger("jobrunner.runner")
@@ -218,7 +216,7 @@ class MultiThreadRunner(TemplateRunner):
     def _have_ended(self, pool: PoolWorker, *those: Running) -> None:
         # Together: to tell everybody of each takes longer than a short job.
         pool.done += len(those)
-        pool.heard_at, pool.is_asked_back = time.monotonic(), False
+        pool.backlog.moved()
         self._conclude(*those)
         self._end_if_empty(pool)
 
@@ -238,15 +236,11 @@ class MultiThreadRunner(TemplateRunner):
     def _look_ahead(self) -> None:
         """Claim ahead while jobs are short; what waits behind long ones is given back, for any free thread to take."""
         self._ahead.turn(self.conf.threads * max(1, self._serving))
-        if self.waiting_processes:
-            self._ahead.none()  # a thread that gets free is for those that have waited
-        if self._attempts.are_delicate:
-            self._ahead.none()  # the death of this runner would cost what has not begun dear
-        now = time.monotonic()
+        self._ahead.heed(self._attempts)
         for pool in self.processes.values():
-            if pool.queued and not pool.is_asked_back and now - pool.heard_at >= QUEUED_SECONDS:
+            if pool.queued and pool.backlog.is_stuck:
                 self._ahead.none()
-                pool.is_asked_back = True
+                pool.backlog.asked_back()
                 self._tell(pool, "give_back")
 
     def _returned(self, worker: WorkerProcess, running: Running) -> None:
@@ -258,8 +252,8 @@ class MultiThreadRunner(TemplateRunner):
     def _moments(self) -> Iterator[float | None]:
         yield from super()._moments()
         for pool in self.processes.values():
-            if pool.queued and not pool.is_asked_back:
-                yield pool.heard_at + QUEUED_SECONDS
+            if pool.queued:
+                yield pool.backlog.next_moment
 
     # Signals to threads
 

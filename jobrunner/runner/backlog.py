@@ -15,18 +15,19 @@ class Backlog:
     def moved(self) -> None:
         """Something has ended there, or nothing waits."""
         self._moved_at = time.monotonic()
-        self._is_asked_back = False
+        self.is_asked_back = False
+        """Whether it was told since then to give back what waits."""
 
     def asked_back(self) -> None:
         """It was told to give back what waits."""
-        self._is_asked_back = True
+        self.is_asked_back = True
 
     @property
     def next_moment(self) -> float | None:
         """When it is to be asked back, on the monotonic clock; None where it has been."""
-        return None if self._is_asked_back else self._moved_at + PATIENCE_SECONDS
+        return None if self.is_asked_back else self._moved_at + PATIENCE_SECONDS
 
     @property
     def is_stuck(self) -> bool:
         """Whether nothing has moved for too long, and it has not been asked back."""
-        return not self._is_asked_back and time.monotonic() >= self._moved_at + PATIENCE_SECONDS
+        return not self.is_asked_back and time.monotonic() >= self._moved_at + PATIENCE_SECONDS

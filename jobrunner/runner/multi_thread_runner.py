@@ -10,8 +10,6 @@ import signal
 import time
 from collections.abc import Iterator
 
-import psutil
-
 from jobrunner.channel import Message
 from jobrunner.models import Exit
 from jobrunner.runner import messages
@@ -22,6 +20,7 @@ from jobrunner.runner.running import Running
 from jobrunner.runner.settings import RunSettings
 from jobrunner.runner.template_runner import TemplateRunner
 from jobrunner.runner.thread_runner import thread_runner_process_main
+from jobrunner.runner.wear import Wear
 from jobrunner.runner.worker_process import PoolWorker, WorkerProcess
 
 __all__ = ["MultiThreadRunner", "ProcessState", "ProcessStatus", "thread_runner_process_main"]
@@ -31,7 +30,6 @@ SHORT_SECONDS = 0.005
 """Jobs are claimed beyond the free threads only where one takes less than this."""
 MANY_WAITING = 100
 """So many threads of a process that wait for results are worth a warning."""
-_MEMORY_SECONDS = 1.0
 
 log = logging.getLogger("jobrunner.runner")
 
@@ -50,10 +48,10 @@ class MultiThreadRunner(TemplateRunner):
     def __init__(self, conf: RunSettings) -> None:
         super().__init__(conf)
         self.shared_status: dict[int, ProcessStatus] = {}
-        self._memory_at = 0.0
         self._news = PoolNews()
         self._filled: set[PoolWorker] = set()
         self._filling = Filling(self.max_processes)
+        self._wear = Wear(conf.max_memory)
         self._ahead = Ahead(MOST_AHEAD, SHORT_SECONDS)
 
     @property
@@ -136,14 +134,8 @@ class MultiThreadRunner(TemplateRunner):
 
     def _recycle_processes(self) -> None:
         """Retire those that have done enough, or grown too large; end them when their last job is over."""
-        now = time.monotonic()
-        weigh = self.conf.max_memory is not None and now - self._memory_at >= _MEMORY_SECONDS
-        self._memory_at = now if weigh else self._memory_at
-        for pool in self.processes.values():
-            if not pool.retiring and pool.is_used_up:
-                self._retire(pool, f"{pool.most} jobs are enough")
-            if weigh and not pool.retiring and _resident(pool.pid) > (self.conf.max_memory or 0):
-                self._retire(pool, "its memory is above the limit")
+        for pool, why in self._wear.worn(self.processes.values()):
+            self._retire(pool, why)
 
     def _code_is_new(self) -> None:
         """What they have, they finish with the old code."""
@@ -307,10 +299,3 @@ class MultiThreadRunner(TemplateRunner):
 @functools.lru_cache(256)  # of many short jobs, most took no whole millisecond
 def _exit(pid: int, cpu_ms: int | None) -> Exit:
     return Exit(pid, cpu_ms=cpu_ms)
-
-
-def _resident(pid: int) -> int:
-    try:
-        return int(psutil.Process(pid).memory_info().rss) if pid else 0
-    except psutil.Error:
-        return 0

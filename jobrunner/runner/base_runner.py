@@ -32,8 +32,6 @@ from jobrunner.runner.waiting import ClassifiedInvocations, Reply, WaitingRoom, 
 
 LOCK_SECONDS = 1.0
 LAST_WORD_SECONDS = 30.0
-PLACING_SECONDS = 10.0
-"""What a busy machine may need to begin an attempt: its timeout runs from its beginning."""
 
 log = logging.getLogger("jobrunner.runner")
 
@@ -96,7 +94,7 @@ class BaseRunner(Placing):
         self._intake = Intake(database, self._registration.id, self.conf)
         self._recorder = Recorder(database, self._registration.id, self.runner_cache)
         self._waiting = WaitingRoom(database, self.conf.max_paused or default_max_paused())
-        self._attempts = Attempts(self._waiting, self._signal)
+        self._attempts = Attempts(self._waiting, self._recorder, self._intake, self._start, self._signal)
         self._turn = Turn(
             database, self._registration, self._attempts, self._recorder, self._waiting, self._intake, self.conf
         )
@@ -146,7 +144,7 @@ class BaseRunner(Placing):
         self._waiting.reply()
         for running in done.waits.paused:
             self._pause_waiting_process(running)
-        self._place(done.admitted)
+        self._attempts.place(done.admitted)
         self._send_off()
         self._recorder.reply()  # who has enqueued something, and waits for it next, may find that it is over already
         self._recorder.tell()
@@ -265,38 +263,3 @@ class BaseRunner(Placing):
                     self._chores.look_for_cancels()
             self._watch.committed_ourselves()
         return done
-
-    # Placing
-
-    def _place(self, admitted: list[Running]) -> None:
-        for running in admitted:
-            if running.outcome is not None:
-                self._recorder.ended(running)
-            else:
-                self._attempts.add(running)
-                self._try_to_start(running)
-
-    def _try_to_start(self, running: Running) -> None:
-        try:
-            running.start_clock(PLACING_SECONDS)  # before: who is there already starts it anew in there
-            self._start(running)
-        except OSError as error:
-            log.error("no process for job %d: %s", running.claimed.id, error)
-            self._give_back(running)
-
-    def _give_back(self, running: Running) -> None:
-        """It could not be started: back into the queue, no attempt spent, and a moment of rest."""
-        running.stopped = "not_started"
-        self._intake.postpone(1.0)
-        self._return(running)
-
-    def _return(self, running: Running) -> None:
-        """It was not begun: back into the queue, no attempt spent, and none of those that were to be done here."""
-        running.stopped = running.stopped or "returned"
-        self._intake.returned()
-        self._conclude(running)
-
-    def _conclude(self, *those: Running) -> None:
-        """Attempts are over, whatever came of them."""
-        self._attempts.remove(*those)
-        self._recorder.ended(*those)

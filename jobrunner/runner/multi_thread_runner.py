@@ -209,7 +209,7 @@ class MultiThreadRunner(TemplateRunner):
         # Together: to tell everybody of each takes longer than a short job.
         pool.done += len(those)
         pool.backlog.moved()
-        self._conclude(*those)
+        self._attempts.conclude(*those)
         self._end_if_empty(pool)
 
     # Claimed ahead
@@ -238,7 +238,7 @@ class MultiThreadRunner(TemplateRunner):
     def _returned(self, worker: WorkerProcess, running: Running) -> None:
         if isinstance(worker, PoolWorker):
             del worker.held[running.claimed.id]
-            self._return(running)
+            self._attempts.put_back(running)
             self._end_if_empty(worker)
 
     def _moments(self) -> Iterator[float | None]:

@@ -3,7 +3,6 @@
 import functools
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from jobrunner import outputs
@@ -108,4 +107,6 @@ def _module_name(name: str) -> str:
     file = getattr(main, "__file__", None)
     if file is None:
         raise UsageError("a function of an interactive session cannot be a task: put it into a module")
+    from pathlib import Path  # only for scripts: it costs each fork
+
     return Path(file).stem

@@ -30,6 +30,8 @@ SHORT_SECONDS = 0.005
 """Jobs are claimed beyond the free threads only where one takes less than this."""
 MANY_WAITING = 100
 """So many threads of a process that wait for results are worth a warning."""
+ENOUGH_SECONDS = 0.02
+"""So long the threads are to have enough to do without us."""
 
 log = logging.getLogger("jobrunner.runner")
 
@@ -52,7 +54,7 @@ class MultiThreadRunner(TemplateRunner):
         self._filled: set[PoolWorker] = set()
         self._filling = Filling(self.max_processes)
         self._wear = Wear(conf.max_memory)
-        self._ahead = Ahead(MOST_AHEAD, SHORT_SECONDS)
+        self._ahead = Ahead(MOST_AHEAD, SHORT_SECONDS, ENOUGH_SECONDS)
 
     @property
     def max_parallel_slots(self) -> int:

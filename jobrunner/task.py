@@ -37,10 +37,10 @@ class Enqueuer(Generic[P, R]):
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Invocation[R]:
         """Queue a call with these arguments; TypeError where they do not fit the function."""
-        request = self._request(args, kwargs)
+        request = self._request(args, kwargs) if args or kwargs or self._bare is None else self._bare
         if joining.get() is not None:
             request = joined(request)
-        return Invocation(self._client, self._client().enqueue([request])[0])
+        return Invocation(self._client, self._client().enqueue_one(request))
 
     def enqueue_many(self, calls: Iterable[Mapping[str, Any]]) -> list[Invocation[R]]:
         """Queue a call for each mapping of arguments, in one transaction: all or nothing."""
@@ -62,8 +62,6 @@ class Enqueuer(Generic[P, R]):
         return parameters_of(self.function)
 
     def _request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request:
-        if self._bare is not None and not args and not kwargs:
-            return self._bare
         text, jobs = outputs.keep(self._parameters.as_json(args, kwargs))
         if not args and not kwargs:  # and they fit
             self._bare = self._pattern.bare

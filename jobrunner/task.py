@@ -65,7 +65,7 @@ class Enqueuer(Generic[P, R]):
         text, jobs = outputs.keep(self._parameters.as_json(args, kwargs))
         if not args and not kwargs:  # and they fit
             self._bare = self._pattern.bare
-        request = self._pattern.request(text, functools.partial(self._parameters.named, args, kwargs))
+        request = self._pattern.request(text, lambda: self._parameters.named(args, kwargs))
         return outputs.given(request, jobs) if jobs else request
 
 

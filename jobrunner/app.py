@@ -5,8 +5,6 @@ import os
 from _thread import allocate_lock  # see channel
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextvars import ContextVar
-from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from jobrunner import aliases, declarations, early_signals, outputs
@@ -16,18 +14,18 @@ from jobrunner.client import Client
 from jobrunner.context import find_current
 from jobrunner.declarations import Declaration
 from jobrunner.errors import UsageError
-from jobrunner.inline_client import InlineClient
 from jobrunner.invocation import AnyInvocation, Invocation
-from jobrunner.location import find_database
 from jobrunner.models import InvocationId, Json, Kind, Request
 from jobrunner.options import Options, OptionWords, joined
-from jobrunner.plans import plan_of
 from jobrunner.status import Status
 from jobrunner.task import Enqueuer, Task
-from jobrunner.times import Duration
+from jobrunner.times import Duration, Moment
 from jobrunner.timing import Timing
 
+# Types of what is imported where it is asked for: it opens the database, which no worker does, or costs each fork.
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from jobrunner.batch_book import OpenBatch
     from jobrunner.schedule_book import Schedules
 
@@ -70,14 +68,16 @@ class App:
         self._relaxed = relaxed
         self._opened: tuple[int, Client, Callable[[], None]] | None = None
         self._opening = allocate_lock()
-        self._inline: InlineClient | None = None
+        self._inline: Client | None = None
 
     def __repr__(self) -> str:
         return f"App({str(self.path)!r})"
 
     @property
-    def path(self) -> Path:
+    def path(self) -> "Path":
         """The database file."""
+        from jobrunner.location import find_database  # brings pathlib, which costs each fork
+
         return find_database(self._named)
 
     @property
@@ -104,7 +104,7 @@ class App:
                 # Here, not above: task modules are imported by templates and workers, which never open a database.
                 from jobrunner.direct_client import DirectClient
 
-                client = DirectClient.open(find_database(self._named), relaxed=self._relaxed)
+                client = DirectClient.open(self.path, relaxed=self._relaxed)
                 self._opened = (os.getpid(), client, client.close)
             return self._opened[1]
 
@@ -142,7 +142,7 @@ class App:
         overlap: Overlap = "skip",
         missed: str = "one",
         jitter: Duration | None = None,
-        until: str | datetime | None = None,
+        until: str | Moment | None = None,
     ) -> Callable[[Callable[P, R]], Task[P, Any, R]]:
         """Have a function or task enqueued when its time comes: `@app.schedule(cron("0 3 * * *", tz="Europe/Berlin"))`.
 
@@ -151,6 +151,7 @@ class App:
         last stands for all) or all come later; `all:6h` leaves out what is older. Each run starts up to `jitter` later.
         A runner that imports the module writes the schedule down, and so does `app.schedules.sync()`.
         """
+        from jobrunner.plans import plan_of
 
         def declare(function: Callable[P, R]) -> Task[P, Any, R]:
             task = function if isinstance(function, Task) else Task(function, Options(), self._get_client)
@@ -247,13 +248,13 @@ class App:
 
             self.close()  # a runner's processes are started with no database open
             kind = load_runner(runner)
-            return kind(
-                kind.parse_args({"database": find_database(self._named), "relaxed": self._relaxed, **settings})
-            ).run()
+            return kind(kind.parse_args({"database": self.path, "relaxed": self._relaxed, **settings})).run()
 
     @contextlib.contextmanager
     def inline(self) -> Iterator[None]:
         """For tests: what is enqueued in the block runs at once, here, without a database; errors propagate."""
+        from jobrunner.inline_client import InlineClient
+
         before, self._inline = self._inline, InlineClient()
         try:
             yield
@@ -297,5 +298,5 @@ class App:
         from jobrunner.database import Database
         from jobrunner.runner.inline_runner import drain
 
-        with Database(find_database(self._named), create=True, relaxed=self._relaxed) as database:
+        with Database(self.path, create=True, relaxed=self._relaxed) as database:
             return drain(database, queues)

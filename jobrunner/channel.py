@@ -1,7 +1,7 @@
 """Messages between processes over a stream socket: each a JSON array, behind its length in four bytes.
 
-A message is `[verb, fact, ...]`. The blocking side (a worker) uses `send` and `receive`; the side with a
-selector (the runner) uses `post`, `flush` and `read`, which never block.
+A message is `[verb, fact, ...]`. What blocks uses `send` and `receive`, as a worker does, whose end is a `WorkerEnd`;
+what has a selector (the runner, the template) uses `post`, `flush` and `read`, which never block.
 """
 
 import _socket
@@ -28,7 +28,7 @@ _ROOM_FOR_DESCRIPTORS = socket.CMSG_SPACE(32 * 4)
 _encoder = json.JSONEncoder(separators=(",", ":"))
 _decode = json.JSONDecoder().raw_decode
 # As plain numbers: to join two of the enums of `socket` takes as long as to read a message.
-_UNIX, _STREAM = int(socket.AF_UNIX), int(socket.SOCK_STREAM)
+SOCKET_KIND = int(socket.AF_UNIX), int(socket.SOCK_STREAM), 0
 _NOT_WAITING = int(socket.MSG_DONTWAIT)
 _CLOSE_ON_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
 
@@ -38,7 +38,7 @@ Message = list[Json]
 def pair() -> tuple[socket.SocketType, socket.SocketType]:
     """Two connected ends."""
     # Not of the module `socket`, whose classes take longer, and which a task module may have changed.
-    return _socket.socketpair(_UNIX, _STREAM)
+    return _socket.socketpair(*SOCKET_KIND)
 
 
 class Channel:
@@ -67,21 +67,17 @@ class Channel:
 
     def send(self, *message: Json) -> None:
         """Send one message, waiting until the other side takes it; UsageError where it is too large."""
-        self.send_frame(frame(message))
-
-    def send_frame(self, frame: bytes) -> None:
-        """Send a message that was made ready by `frame`."""
-        if len(frame) > MAX_MESSAGE:
-            raise UsageError(f"{len(frame):,} bytes at once from a job to its runner are too much: say less at a time")
+        framed = frame(message)
+        check_size(framed)
         try:
             with self._sending:
-                self._socket.sendall(frame)
+                self._socket.sendall(framed)
         except OSError as error:
             raise ChannelClosed(f"the runner cannot be reached: {error.strerror}") from error
 
     def receive(self) -> Message:
         """Wait for one message; ChannelClosed at the end."""
-        while (message := self._next()) is None:
+        while (message := take_message(self._incoming)) is None:
             if not self._fill(0):
                 raise ChannelClosed("the runner is gone")
         return message
@@ -133,7 +129,7 @@ class Channel:
                 is_open = self._fill(_NOT_WAITING)
         except BlockingIOError:
             pass
-        while (message := self._next()) is not None:
+        while (message := take_message(self._incoming)) is not None:
             yield message
         if not is_open:
             raise ChannelClosed("the other side is gone")
@@ -153,18 +149,20 @@ class Channel:
         self._incoming += data
         return bool(data)
 
-    def _next(self) -> Message | None:
-        if len(self._incoming) < _LENGTH.size:
-            return None
-        (length,) = _LENGTH.unpack_from(self._incoming)
-        end = _LENGTH.size + length
-        if length > MAX_MESSAGE:
-            raise ChannelBroken("the other side sent what is no message")
-        if len(self._incoming) < end:
-            return None
-        body = bytes(self._incoming[_LENGTH.size : end])
-        del self._incoming[:end]
-        return _parse(body)
+
+def take_message(incoming: bytearray) -> Message | None:
+    """The first message of what has come in, where it is whole; it is taken away from that."""
+    if len(incoming) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack_from(incoming)
+    end = _LENGTH.size + length
+    if length > MAX_MESSAGE:
+        raise ChannelBroken("the other side sent what is no message")
+    if len(incoming) < end:
+        return None
+    body = bytes(incoming[_LENGTH.size : end])
+    del incoming[:end]
+    return _parse(body)
 
 
 def _piecemeal() -> Callable[[Sequence[Json], int], Iterable[str]]:
@@ -185,6 +183,12 @@ def frame(message: Sequence[Json]) -> bytes:
     """A message as it is sent."""
     body = "".join(_pieces(message, 0)).encode()
     return _LENGTH.pack(len(body)) + body
+
+
+def check_size(framed: bytes) -> None:
+    """UsageError where it is too large to be sent."""
+    if len(framed) > MAX_MESSAGE:
+        raise UsageError(f"{len(framed):,} bytes at once from a job to its runner are too much: say less at a time")
 
 
 def _parse(body: bytes) -> Message:

@@ -6,9 +6,9 @@ from _thread import allocate_lock  # see channel
 from typing import Protocol
 
 from jobrunner.cache import Cache, SharedCache
-from jobrunner.channel import Channel
 from jobrunner.errors import JobRunnerError, error_of
 from jobrunner.models import InvocationId, Job, Json
+from jobrunner.worker_end import WorkerEnd
 
 
 class NotInAJob(JobRunnerError):
@@ -30,9 +30,12 @@ class Link(Protocol):
 class ProcessLink:
     """The link of a job that has a channel, and its process, to itself."""
 
-    def __init__(self, channel: Channel) -> None:
+    __slots__ = ("_channel", "_owed")
+
+    _asking = allocate_lock()
+
+    def __init__(self, channel: WorkerEnd) -> None:
         self._channel = channel
-        self._asking = allocate_lock()
         self._owed = 0
 
     def send(self, *message: Json) -> None:

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from jobrunner.arrangements import Plan
 from jobrunner.errors import UsageError
+from jobrunner.instants import local_zone
 from jobrunner.options import Options
 from jobrunner.plans import plan_of
-from jobrunner.timing import local_zone, read
+from jobrunner.timing import read
 
 _SHELLS = ("/bin/sh", "/usr/bin/sh", "sh")
 _NOT_HANDED_ON = ("HOME", "LOGNAME", "USER")

@@ -1,7 +1,7 @@
 """The schedules that task modules declare: noted when they are imported, told to a runner by its template."""
 
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 from jobrunner.arrangements import Plan
@@ -10,7 +10,7 @@ from jobrunner.arrangements import Plan
 class Declaration(NamedTuple):
     """A schedule that code declares: for which database, asked when it matters, and the plan."""
 
-    path: Callable[[], Path]
+    path: Callable[[], os.PathLike[str]]
     plan: Plan
 
 
@@ -22,6 +22,11 @@ def note(declaration: Declaration) -> None:
     _noted[declaration.plan.name, declaration.plan.task] = declaration
 
 
-def noted(path: Path) -> list[Plan]:
-    """Those for this database."""
+def noted(path: os.PathLike[str] | None = None) -> list[Plan]:
+    """Those for this database, else for the one that the command line means."""
+    if not _noted:
+        return []
+    from jobrunner.location import find_database  # brings pathlib, which costs each fork
+
+    path = path or find_database()
     return [one.plan for one in _noted.values() if one.path() == path]

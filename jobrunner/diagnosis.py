@@ -15,7 +15,7 @@ from jobrunner.direct_client import DirectClient
 from jobrunner.errands import objects_of
 from jobrunner.errors import DatabaseBroken, NoDatabase, NotAllowed, NotWritten, UsageError
 from jobrunner.kernel import boot_id
-from jobrunner.pulse import Life
+from jobrunner.pulse import Life, pulses
 from jobrunner.runner.log_readers import readers
 from jobrunner.state_backend import queue_counts, runners
 from jobrunner.times import now_ms, words
@@ -101,9 +101,8 @@ def _schema(database: Database) -> Iterator[Finding]:
 
 
 def _runners(database: Database) -> Iterator[Finding]:
-    client = DirectClient(database)
     known = [one for one in runners(database) if one.stopped_at is None]
-    for number, seen in client.pulses(known).items():
+    for number, seen in pulses(database.path, known).items():
         if seen.life is Life.DEAD:
             text = f"runner {number} has died, and nobody has taken over its jobs: the next runner will, or --fix"
             yield Finding("runners", "fault", text, partial(mending.rescue, database.path, number))

@@ -4,18 +4,15 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from jobrunner import broker, state_backend
 from jobrunner.commit_watch import CommitWatch
 from jobrunner.database import Database
 from jobrunner.errors import UsageError, WaitTimeout
-from jobrunner.models import InvocationId, Job, Json, LogPiece, Progress, Request, Runner, RunnerId, State
+from jobrunner.models import InvocationId, Job, Json, LogPiece, Progress, Request, Runner, State
 from jobrunner.state_backend import CameOf
 from jobrunner.status import Status
-
-if TYPE_CHECKING:
-    from jobrunner.pulse import Pulse
 
 _LOOK_AHEAD = 1000
 _FIRST_SLEEP = 0.002
@@ -88,13 +85,6 @@ class DirectClient:
         started = state_backend.runners(self.database)
         alive = ownership.holders(self.database.path, [runner.id for runner in started])
         return [runner for runner in started if runner.id in alive]
-
-    def pulses(self, runners: Sequence[Runner], *, thorough: bool = True) -> "dict[RunnerId, Pulse]":
-        """Which of these are live, stalled or dead; thorough: it takes up to a second where one does not answer."""
-        from jobrunner import ownership, pulse
-
-        holders = ownership.holders(self.database.path, [runner.id for runner in runners])
-        return pulse.take(runners, holders, pulse.SAMPLE_SECONDS if thorough else 0.0)
 
     def wait(self, ids: Sequence[int], timeout: float | None) -> list[State]:
         """Block until all are final, woken by each commit; one look costs the same however many are waited for."""

@@ -72,19 +72,32 @@ def _found(task: str, content: Any) -> Found:
 
 
 def _content(task: str) -> Any:
-    """What the module has under the name. One function for it: of each, and what it names, a fork copies pages."""
-    module_name, _, path = task.partition(":")
+    """What the module has under the name, which is mostly there."""
+    module_name, _, name = task.partition(":")
+    module = sys.modules.get(module_name)
+    if isinstance(module, ModuleType) and not _is_being_imported(module):
+        content = module.__dict__.get(name)
+        if content is not None:
+            return content
+    return _looked_for(task, module_name, name)
+
+
+def _is_being_imported(module: ModuleType) -> bool:
+    return getattr(getattr(module, "__spec__", None), "_initializing", False)
+
+
+def _looked_for(task: str, module_name: str, path: str) -> Any:
     names = path.split(".")
     if not all(map(str.isidentifier, (*module_name.split("."), *names))):
         raise TaskNotFound(task, "a function is written module:function, as in shop.tasks:send")
-    content: Any = sys.modules.get(module_name)
-    if content is None or getattr(getattr(content, "__spec__", None), "_initializing", False):
-        try:
-            content = importlib.import_module(module_name)  # where another thread is at it, this waits until it is done
-        except ModuleNotFoundError as error:
-            if error.name is None or not (module_name + ".").startswith(error.name + "."):
-                raise
-            return _taken_over(task, f"there is no module {error.name!r} on the path (--app-dir adds a folder)")
+    try:
+        content: Any = importlib.import_module(
+            module_name
+        )  # where another thread is at it, this waits until it is done
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name + ".").startswith(error.name + "."):
+            raise
+        return _taken_over(task, f"there is no module {error.name!r} on the path (--app-dir adds a folder)")
     try:
         for name in names:
             content = getattr(content, name)
@@ -112,9 +125,12 @@ def first_word(policy: str | None, found: Found) -> list[str]:
 
 def call(function: Callable[..., Any], args: Json) -> Any:
     """Call it with JSON arguments: a list is positional, an object is named, its key `*` positional."""
-    named = dict(args) if isinstance(args, dict) else {POSITIONAL: args}
-    positional = named.pop(POSITIONAL, [])
-    returned = function(*positional, **named)
+    if args or not isinstance(args, dict):
+        named = dict(args) if isinstance(args, dict) else {POSITIONAL: args}
+        positional = named.pop(POSITIONAL, [])
+        returned = function(*positional, **named)
+    else:
+        returned = function()
     if returned is None:
         return None
     if isinstance(returned, CoroutineType):

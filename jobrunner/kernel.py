@@ -2,9 +2,11 @@
 
 import contextlib
 import ctypes
+import functools
 import os
 import struct
 import sys
+from collections.abc import Callable
 from typing import NamedTuple
 
 _PR_SET_PDEATHSIG = 1
@@ -17,19 +19,22 @@ _IN_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 
 is_linux = sys.platform == "linux"
 _libc = ctypes.CDLL(None, use_errno=True)
+_prctl = (
+    ctypes.CDLL(None).prctl if is_linux else None
+)  # nobody asks for its errno, which each worker would have to copy
 
 
 def die_with_parent(signal_number: int, parent: int) -> bool:
     """Have this process get the signal when its parent ends; False where the parent has ended already."""
-    if is_linux:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
     return os.getppid() == parent
 
 
 def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent ends (a child subreaper)."""
-    if is_linux:
-        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    if _prctl is not None:
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def children() -> list[int]:
@@ -84,10 +89,15 @@ class OwnEnvironment:
 
     def rewrite(self, value: str) -> None:
         """Set what others see of this process, and of what it forks from now on; os.environ is left as it is."""
+        self.writer(value)()
+
+    def writer(self, value: str) -> Callable[[], None]:
+        """What does that when it is called, with next to nothing left to do."""
         if len(value) != self._length:
             raise ValueError(f"it must keep its {self._length} characters")
-        if self._memory is not None:
-            self._memory[:] = value.encode()
+        if self._memory is None:
+            return lambda: None
+        return functools.partial(self._memory.__setitem__, slice(None), value.encode())
 
 
 class FileChanges(NamedTuple):

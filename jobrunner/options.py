@@ -3,15 +3,14 @@
 import json
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
 from typing import Any, TypedDict
 
 from jobrunner.errors import UsageError
+from jobrunner.facts import Facts
 from jobrunner.models import After, DependencyKind, IfExists, IfHeld, Json, Kind, OverLimit, Request
 from jobrunner.outputs import Output
 from jobrunner.policy import OnCrash, Policy, Retry
-from jobrunner.times import Duration, duration_ms, instant_ms, now_ms, read_rate
+from jobrunner.times import Duration, Moment, duration_ms, instant_ms, now_ms, read_rate
 
 joining: ContextVar[str | None] = ContextVar("jobrunner_batch", default=None)
 """The batch that what is enqueued here joins, where it says nothing else."""
@@ -25,8 +24,8 @@ class OptionWords(TypedDict, total=False):
     queue: str
     priority: int
     delay: Duration | None
-    at: str | datetime | None
-    expires: Duration | datetime | None
+    at: str | Moment | None
+    expires: Duration | Moment | None
     unique: str | None
     if_exists: IfExists
     debounce: Duration | None
@@ -49,8 +48,7 @@ class OptionWords(TypedDict, total=False):
     batch: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Facts):
     """Everything that can be said of an invocation beside its task and arguments.
 
     `delay` and `at` say when it may start, `expires` (a duration from now, or a time) until when it must
@@ -71,8 +69,8 @@ class Options:
     queue: str = "default"
     priority: int = 0
     delay: Duration | None = None
-    at: str | datetime | None = None
-    expires: Duration | datetime | None = None
+    at: str | Moment | None = None
+    expires: Duration | Moment | None = None
     unique: str | None = None
     if_exists: IfExists = "skip"
     debounce: Duration | None = None
@@ -82,7 +80,7 @@ class Options:
     timeout: Duration | None = None
     on_crash: OnCrash | None = None
     cwd: str | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = {}
     label: str | None = None
     hold: bool = False
     concurrency: int | None = None
@@ -148,10 +146,10 @@ class Options:
 
     def but(self, **changes: Any) -> "Options":
         """The same with some of it changed."""
-        known = {one.name for one in fields(Options)}
+        known = self.__match_args__
         if unknown := sorted(changes.keys() - known):
             raise UsageError(f"there is no option {unknown[0]!r}: the options are {', '.join(sorted(known))}")
-        return replace(self, **changes)
+        return Options(**{**vars(self), **changes})
 
     def policy(self) -> Policy:
         """What the runner must know of it."""
@@ -214,7 +212,7 @@ class Options:
     def _expires_at(self, now: int) -> int | None:
         if self.expires is None:
             return None
-        return instant_ms(self.expires) if isinstance(self.expires, datetime) else now + duration_ms(self.expires)
+        return instant_ms(self.expires) if isinstance(self.expires, Moment) else now + duration_ms(self.expires)
 
 
 class Pattern:

@@ -9,10 +9,10 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from jobrunner import payload
 from jobrunner.errors import NotSerializable, UsageError
+from jobrunner.facts import Facts
 from jobrunner.models import After, Json, Request
 
 _MARK = "$output"
@@ -23,8 +23,7 @@ _WRITTEN = r'"(?:[^"\\]|\\.)*"|@(\d{1,18})\.output\b'
 _KEY = r"\$+output"
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(Facts):
     """What a job will return: an argument for `enqueue`, alone or in lists and dicts; who gets it waits for that job.
 
     A number below zero is a place, `~place`, among the requests of the same enqueue: an earlier one.

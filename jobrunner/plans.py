@@ -1,12 +1,11 @@
 """From what somebody says of a schedule to its plan."""
 
-from datetime import datetime
 from typing import cast
 
 from jobrunner.arrangements import Missed, Overlap, Plan
 from jobrunner.errors import UsageError
 from jobrunner.models import Request
-from jobrunner.times import Duration, duration_ms, instant_ms
+from jobrunner.times import Duration, Moment, duration_ms, instant_ms
 from jobrunner.timing import Timing
 
 _OVERLAPS = ("skip", "queue", "allow", "replace")
@@ -21,7 +20,7 @@ def plan_of(
     overlap: str = "skip",
     missed: str = "one",
     jitter: Duration | None = None,
-    until: str | datetime | None = None,
+    until: str | Moment | None = None,
 ) -> Plan:
     """The plan that enqueues such requests; `missed` is none, one, all, or all with a greatest age, as in `all:6h`.
 

@@ -5,10 +5,10 @@ Kept with the invocation as one JSON object; durations in it are milliseconds.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal
 
 from jobrunner.errors import UsageError, type_name
+from jobrunner.facts import Facts
 from jobrunner.models import Failure, Json
 from jobrunner.times import LONGEST_MS, Duration, duration_ms
 
@@ -20,8 +20,7 @@ CRASH_BUDGET = 3
 """How often an invocation may take its worker's process down before it is failed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(Facts):
     """How often and when a failed attempt is followed by another.
 
     `attempts` counts all, the first included. The wait before attempt n+1 is `base` (constant) or
@@ -88,15 +87,14 @@ class Retry:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Facts):
     """How one invocation is done; None and empty mean: not said."""
 
     retry: Retry | None = None
     timeout_ms: int | None = None
     on_crash: OnCrash | None = None
     cwd: str | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = {}
 
     def __post_init__(self) -> None:
         timeout: object = self.timeout_ms

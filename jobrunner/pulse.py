@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import psutil
 
+from jobrunner import ownership
 from jobrunner.models import Runner, RunnerId
 
 SAMPLE_SECONDS = 1.2
@@ -81,9 +82,13 @@ def is_rescuer(runner: Runner, holder: int) -> bool:
     return holder > 0 and (holder == runner.pid or _shares_our_namespace(holder))
 
 
-def take(
-    runners: Sequence[Runner], holders: Mapping[RunnerId, int], seconds: float = SAMPLE_SECONDS
-) -> dict[RunnerId, Pulse]:
+def pulses(database: Path, runners: Sequence[Runner], *, thorough: bool = True) -> dict[RunnerId, Pulse]:
+    """Which of these are live, stalled or dead; thorough: it takes up to a second where one does not answer."""
+    holders = ownership.holders(database, [runner.id for runner in runners])
+    return take(runners, holders, SAMPLE_SECONDS if thorough else 0.0)
+
+
+def take(runners: Sequence[Runner], holders: Mapping[RunnerId, int], seconds: float) -> dict[RunnerId, Pulse]:
     """The pulses of all, looked at side by side for up to so long; with 0 only the stopped are found stalled."""
     found = {one.id: _at_once(one, holders.get(one.id)) for one in runners}
     still = {one.id: seen for one in runners if (seen := _first_sign(one, holders.get(one.id), found[one.id]))}

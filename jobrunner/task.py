@@ -3,7 +3,6 @@
 import functools
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from jobrunner import outputs
@@ -37,7 +36,7 @@ class Enqueuer(Generic[P, R]):
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Invocation[R]:
         """Queue a call with these arguments; TypeError where they do not fit the function."""
-        request = self._request(args, kwargs) if args or kwargs or self._bare is None else self._bare
+        request = self._request(args, kwargs)
         if joining.get() is not None:
             request = joined(request)
         return Invocation(self._client, self._client().enqueue_one(request))
@@ -62,10 +61,12 @@ class Enqueuer(Generic[P, R]):
         return parameters_of(self.function)
 
     def _request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request:
+        if self._bare is not None and not args and not kwargs:
+            return self._bare
         text, jobs = outputs.keep(self._parameters.as_json(args, kwargs))
         if not args and not kwargs:  # and they fit
             self._bare = self._pattern.bare
-        request = self._pattern.request(text, lambda: self._parameters.named(args, kwargs))
+        request = self._pattern.request(text, functools.partial(self._parameters.named, args, kwargs))
         return outputs.given(request, jobs) if jobs else request
 
 
@@ -106,4 +107,6 @@ def _module_name(name: str) -> str:
     file = getattr(main, "__file__", None)
     if file is None:
         raise UsageError("a function of an interactive session cannot be a task: put it into a module")
+    from pathlib import Path  # only for scripts: it costs each fork
+
     return Path(file).stem

@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import UTC, datetime, timedelta
 from time import time_ns
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jobrunner.errors import UsageError
 
@@ -19,7 +18,24 @@ _PART = r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d|w)\s*"  # compiled where it is first
 LONGEST_MS = 1000 * 365 * 86_400_000
 """A thousand years: moments that far off still fit into a row, and can be shown."""
 
-Duration = str | int | float | timedelta
+
+# Of datetime no more than this: who imports tasks does not import it, since it would cost each fork.
+class Span(Protocol):
+    """A `datetime.timedelta`."""
+
+    def total_seconds(self) -> float:
+        """How long it is."""
+
+
+@runtime_checkable
+class Moment(Protocol):
+    """A `datetime.datetime`; one without an offset is local time."""
+
+    def timestamp(self) -> float:
+        """Seconds since 1970 UTC."""
+
+
+Duration = str | int | float | Span
 """`"90s"`, `"1h30m"`, a number of seconds, or a timedelta."""
 
 
@@ -69,10 +85,10 @@ def clocks(source: Clocks) -> Iterator[None]:
 
 def duration_ms(duration: Duration) -> int:
     """Read a duration, in milliseconds; a bare number is seconds."""
-    if isinstance(duration, timedelta):
-        milliseconds = round(duration.total_seconds() * 1000)
-    elif isinstance(duration, str):
+    if isinstance(duration, str):
         milliseconds = _parse(duration)
+    elif hasattr(duration, "total_seconds"):
+        milliseconds = round(duration.total_seconds() * 1000)
     else:
         milliseconds = _seconds(duration)
     if milliseconds < 0:
@@ -110,14 +126,16 @@ def read_rate(text: str) -> tuple[int, int]:
     return int(number), milliseconds
 
 
-def instant_ms(instant: str | datetime) -> int:
+def instant_ms(instant: str | Moment) -> int:
     """Read a point in time; one without an offset is local time, and a bare 18:00 the next one that comes."""
     if isinstance(instant, str):
         instant = _clock(instant) or _iso(instant)
     return round(instant.timestamp() * 1000)
 
 
-def _clock(text: str) -> datetime | None:
+def _clock(text: str) -> Moment | None:
+    from datetime import datetime, timedelta
+
     match = re.fullmatch(r"(\d{1,2}):(\d\d)", text.strip())
     if match is None or int(match[1]) > 23 or int(match[2]) > 59:
         return None
@@ -126,7 +144,9 @@ def _clock(text: str) -> datetime | None:
     return today if today > now else today + timedelta(days=1)
 
 
-def _iso(text: str) -> datetime:
+def _iso(text: str) -> Moment:
+    from datetime import datetime
+
     try:
         return datetime.fromisoformat(text.strip())
     except ValueError as error:
@@ -146,6 +166,8 @@ def iso(milliseconds: int | None, *, utc: bool = True) -> str | None:
 @functools.lru_cache(4096)  # of many jobs, most began in the same seconds
 def _iso_second(seconds: int, zone: tuple[str, str] | None) -> tuple[str, str]:
     """What stands before and behind the milliseconds; `zone`: the names of local time, None for UTC."""
+    from datetime import UTC, datetime
+
     moment = datetime.fromtimestamp(seconds, UTC)
     text = moment.isoformat() if zone is None else moment.astimezone().isoformat()
     return text[:19], text[19:].replace("+00:00", "Z") if zone is None else text[19:]

@@ -1,13 +1,9 @@
 """When a schedule fires: cron expressions in a time zone, and fixed intervals.
 
-Where the clocks change: a fixed time in the skipped hour comes once, right after the gap; one in the repeated hour
-once, at the first; where hours or minutes are a wildcard (`*` or `*/n`), they follow the time that elapses.
+What knows the clocks, `instants`, is imported where it is asked: it brings much, and each fork would pay for it.
 """
 
-import os
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta, tzinfo
-from pathlib import Path
 from typing import NamedTuple
 
 from jobrunner.errors import UsageError
@@ -24,9 +20,6 @@ _MACROS = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
-_SECOND = timedelta(seconds=1)
-_FAR_BACK = timedelta(days=2)
-"""More than any gap of any clock: Apia once left out a whole day."""
 
 
 class Timing(NamedTuple):
@@ -41,7 +34,9 @@ class Timing(NamedTuple):
         """The instants after a moment, in order, in milliseconds since 1970; intervals are counted from the anchor."""
         if self.spec.startswith(_EVERY):
             return _intervals(duration_ms(self.spec.removeprefix(_EVERY)), moment, anchor)
-        return _instants(_expression(self.spec), zone_of(self.zone), moment)
+        from jobrunner.instants import instants, zone_of
+
+        return instants(_expression(self.spec), zone_of(self.zone), moment)
 
 
 def cron(spec: str, tz: str | None = None) -> Timing:
@@ -58,6 +53,8 @@ def every(interval: Duration) -> Timing:
 
 def read(spec: str, zone: str | None = None) -> Timing:
     """A timing as it is written down; UsageError says what is wrong with it."""
+    from jobrunner.instants import local_zone, zone_of
+
     text = " ".join(spec.split())
     timing = Timing(text, "UTC" if text.startswith(_EVERY) and zone is None else zone or local_zone())
     if text.startswith(_EVERY):
@@ -67,31 +64,6 @@ def read(spec: str, zone: str | None = None) -> Timing:
         raise UsageError(f"{text!r} never comes")
     zone_of(timing.zone)
     return timing
-
-
-def zone_of(name: str) -> tzinfo:
-    """The time zone of an IANA name; UsageError where this machine does not know it."""
-    from zoneinfo import ZoneInfo  # only where there are schedules
-
-    try:
-        return ZoneInfo(name)
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(
-            f"there is no time zone {name!r} on this machine: write it as in Europe/Berlin "
-            "(the zones are in the package tzdata)"
-        ) from error
-
-
-def local_zone() -> str:
-    """The IANA name of this machine's zone; UTC where it does not tell."""
-    named = os.environ.get("TZ", "").removeprefix(":")
-    if not named:
-        named = str(Path("/etc/localtime").resolve()).partition("/zoneinfo/")[2]
-    try:
-        zone_of(named)
-    except UsageError:
-        return "UTC"
-    return named
 
 
 def _expression(spec: str) -> str:
@@ -107,83 +79,3 @@ def _intervals(interval: int, moment: int, anchor: int) -> Iterator[int]:
     while True:
         yield anchor + number * interval
         number += 1
-
-
-def _instants(expression: str, zone: tzinfo, moment: int) -> Iterator[int]:
-    start = datetime.fromtimestamp(moment // 1000, UTC).astimezone(zone)
-    fields = expression.split()
-    # Its last fields but three are minutes and hours, whether there are seconds or not.
-    if len(fields) >= 5 and not any(one.startswith("*") for one in fields[-5:-3]):
-        found = _fixed(expression, zone, start)
-    else:
-        found = _elapsing(expression, zone, start.astimezone(UTC))
-    return (milliseconds for one in found if (milliseconds := _milliseconds(one)) > moment)
-
-
-def _fixed(expression: str, zone: tzinfo, start: datetime) -> Iterator[datetime]:
-    """The times on the wall that match, each at one instant."""
-    changes = start.utcoffset() != (start.astimezone(UTC) - _FAR_BACK).astimezone(zone).utcoffset()
-    before = start.replace(tzinfo=None, fold=0) - (_FAR_BACK if changes else timedelta(0))
-    last = datetime.min.replace(tzinfo=UTC)
-    for wall in _matches(expression, before):
-        instant = _instant(wall, zone)
-        if instant > last:  # several times of a gap come together, right after it
-            yield instant
-            last = instant
-
-
-def _elapsing(expression: str, zone: tzinfo, start: datetime) -> Iterator[datetime]:
-    """The instants from the start on at which the time on the wall matches: both where it comes twice."""
-    while True:
-        offset, end = _offset(start, zone), start + _FAR_BACK
-        change = _change(zone, start, end) if _offset(end, zone) != offset else None
-        found = None
-        for wall in _matches(expression, (start + offset - _SECOND).replace(tzinfo=None)):
-            found = wall.replace(tzinfo=UTC) - offset
-            if found >= (change or end):
-                break
-            yield found
-        if found is None or found < (change or end):
-            return
-        start = change or max(end, found - _FAR_BACK)
-
-
-def _change(zone: tzinfo, before: datetime, after: datetime) -> datetime:
-    """The first second between the two at which the clocks are not as before."""
-    offset = _offset(before, zone)
-    while after - before > _SECOND:
-        middle = before + timedelta(seconds=(after - before) // _SECOND // 2)
-        before, after = (middle, after) if _offset(middle, zone) == offset else (before, middle)
-    return after
-
-
-def _offset(moment: datetime, zone: tzinfo) -> timedelta:
-    return moment.astimezone(zone).utcoffset() or timedelta(0)
-
-
-def _instant(wall: datetime, zone: tzinfo) -> datetime:
-    instant = wall.replace(tzinfo=zone).astimezone(UTC)  # the first of two
-    if instant.astimezone(zone).replace(tzinfo=None) == wall:
-        return instant
-    wall = wall.replace(second=0)
-    while instant.astimezone(zone).replace(tzinfo=None, fold=0) != wall:
-        wall += timedelta(minutes=1)
-        instant = wall.replace(tzinfo=zone).astimezone(UTC)
-    return instant
-
-
-def _matches(expression: str, after: datetime) -> Iterator[datetime]:
-    from cronsim import CronSim, CronSimError  # only where there are schedules
-
-    try:
-        found = CronSim(expression, after)
-    except CronSimError as error:
-        raise UsageError(
-            f"{expression!r} is no cron expression ({str(error).lower()}): write minute, hour, day of the month, "
-            "month and day of the week, as in '30 3 * * MON-FRI', with seconds in front where they matter"
-        ) from error
-    return iter(found)
-
-
-def _milliseconds(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)

@@ -1,8 +1,11 @@
 """The Python surface: what users import, call and get."""
 
 import asyncio
+import functools
 import inspect
+import itertools
 import json
+import re
 import subprocess
 import sys
 import weakref
@@ -26,6 +29,7 @@ from jobrunner import (
     WaitTimeout,
     current,
 )
+from jobrunner.arguments import Parameters
 from jobrunner.models import InvocationId
 from tests import tasks
 from tests.conftest import StartRunner
@@ -124,6 +128,36 @@ def test_arguments_that_do_not_fit_are_a_type_error_at_the_enqueue(app: App, cal
     with pytest.raises(TypeError):
         call()
     assert app.counts()[Status.PENDING] == 0
+
+
+def no_arguments() -> None: ...
+def two(a: int, b: int) -> None: ...
+def with_a_default(a: int, b: int = 2) -> None: ...
+def by_name(*, a: int, b: int = 2) -> None: ...
+def of_each_kind(a: int, b: int = 2, *, c: int, d: int = 4) -> None: ...
+async def asynchronous(a: int = 1, *, b: int) -> None: ...
+
+
+CALLS: list[tuple[tuple[int, ...], dict[str, int]]] = [
+    (args, dict(named))
+    for args in ((), (1,), (1, 2), (1, 2, 3))
+    for size in range(4)
+    for named in itertools.combinations([("a", 5), ("b", 6), ("c", 7), ("d", 8)], size)
+]
+
+
+@pytest.mark.parametrize("function", [no_arguments, two, with_a_default, by_name, of_each_kind, asynchronous])
+def test_what_a_function_takes_is_read_from_its_code_as_from_its_signature(function: Callable[..., Any]) -> None:
+    by_code, by_signature = Parameters(function), Parameters(functools.partial(function))
+    for args, named in CALLS:
+        for ask in (Parameters.as_json, Parameters.named):
+            try:
+                expected = ask(by_signature, args, named)
+            except TypeError as error:
+                with pytest.raises(TypeError, match=re.escape(str(error))):
+                    ask(by_code, args, named)
+            else:
+                assert list(ask(by_code, args, named).items()) == list(expected.items())
 
 
 def test_arguments_are_kept_by_name_in_the_order_of_the_function(app: App) -> None:

@@ -241,6 +241,26 @@ def test_no_more_threads_work_than_there_are_places(app: App, runner: StartRunne
     assert {one.result() for one in counts} == {1}
 
 
+def test_who_was_forked_ahead_finds_what_any_other_finds(app: App, runner: StartRunner) -> None:
+    jobs = [app.enqueue("tests.together:what_it_finds") for _ in range(MANY["process"])]
+    runner(mode="process", jobs=THREADS)
+    app.wait(jobs, timeout=60)
+    assert [one.result() for one in jobs] == [[[], True, True, None]] * len(jobs)
+
+
+def test_who_is_killed_before_it_has_begun_is_done_by_another(app: App, runner: StartRunner, path: Path) -> None:
+    running = runner(mode="process", jobs=THREADS)
+    killed = 0
+    while not killed:  # until the machine is so quiet for a moment that jobs are short
+        jobs = [app.enqueue("tests.together:nothing") for _ in range(100)]
+        killer = app.enqueue("tests.together:kill_who_has_not_begun")
+        jobs += [app.enqueue("tests.together:nothing") for _ in range(30)]
+        app.wait([*jobs, killer], timeout=60)
+        killed = killer.result()
+    assert rows(path, "SELECT count(*) FROM jr_invocation WHERE attempt <> 1 OR crashes <> 0") == [(0,)]
+    running.stop()
+
+
 def test_a_process_has_nothing_of_what_waits_for_a_place(app: App, runner: StartRunner) -> None:
     jobs = [app.enqueue("tests.together:count_channels") for _ in range(MANY["process"])]
     runner(mode="process", jobs=THREADS)

@@ -23,8 +23,10 @@ from tests.helpers.waiting import until, until_gone
 Drain = Callable[..., RunnerProcess]
 SOON = Retry(attempts=3, base="20ms")
 HEAVY = {"apsw", "ast", "asyncio", "dataclasses", "datetime", "inspect", "logging", "pathlib", "psutil", "subprocess"}
-HEAVY |= {"threading", "urllib.parse", "jobrunner.app", "jobrunner.database", "jobrunner.policy", "jobrunner.times"}
+HEAVY |= {"threading", "urllib.parse", "weakref", "jobrunner.database", "jobrunner.location", "jobrunner.instants"}
 """Modules that neither a template nor a worker needs."""
+APP = {"jobrunner.app", "jobrunner.options", "jobrunner.policy", "jobrunner.times"}
+"""What nearly all task modules import, and is not there before."""
 
 
 def attempts(app: App, job: Invocation[object]) -> list[Attempt]:
@@ -543,7 +545,32 @@ def test_a_template_has_loaded_little_when_it_imports_the_tasks(app: App, runner
     (folder / "curious.py").write_text("import sys\nTHERE = [*sys.modules]\ndef there(): return THERE", "utf-8")
     runner(jobs=1, app_dir=str(folder), imports=["curious"])
     there = app.enqueue("curious:there").result(timeout=60)
-    assert not HEAVY & {*there}
+    assert not (HEAVY | APP) & {*there}
+
+
+def test_tasks_of_an_app_bring_little_into_the_template(app: App, runner: StartRunner, folder: Path) -> None:
+    """As above: what only those need that enqueue, they import when they do."""
+    module = """
+import sys
+from jobrunner import App, Retry
+app = App()
+@app.task
+def plain(): return 1
+@app.task(retry=Retry(attempts=3, base="2s", on=(OSError,)), timeout="1m", expires="1h",
+          unique="{number}", concurrency=2, concurrency_key="{number}", rate="100/s", cwd="/", env={"A": "b"})
+def there(number: int) -> list[str]:
+    other.enqueue(1, b=2)
+    other.options(unique="{a} {c}", retry=2).enqueue(a=7)
+    app.enqueue("of_app:plain", label="by name")
+    return [*sys.modules]
+@app.task(queue="mail", priority=3, delay=5, label="l", retry=2, on_crash="fail", if_exists="skip", aliases=["a:b"])
+def other(a: int, b: int = 3, *, c: str = "") -> None: pass
+"""
+    (folder / "of_app.py").write_text(module, "utf-8")
+    runner(jobs=1, app_dir=str(folder), imports=["of_app"])
+    there = {*app.enqueue("of_app:there", {"number": 7}).result(timeout=60)}
+    assert there >= APP
+    assert not HEAVY & there
 
 
 def test_what_a_template_practises_leaves_nothing_behind(

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobrunner import UsageError, cron, every
-from jobrunner.timing import Timing, local_zone, read
+from jobrunner.instants import local_zone
+from jobrunner.timing import Timing, read
 
 DAY = 86_400_000
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import signal
 import sys
 import threading
 import time
@@ -360,15 +361,47 @@ def misuse_cache(what: str) -> str:
     return "no error"
 
 
-def neighbours() -> int:
-    """How many processes of this runner work just now, this one among them, but for those that wait for others."""
+def _status(pid: str) -> dict[str, str]:
+    return dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+
+
+def _siblings() -> dict[int, tuple[str, bool]]:
+    """The processes of this runner: the state of each, and whether it was forked ahead and has not begun."""
     template = os.getppid()
-    states = {}
+    found = {}
     for pid in Path(f"/proc/{template}/task/{template}/children").read_text().split():
         with contextlib.suppress(OSError):
-            states[int(pid)] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            told = _status(pid)
+            found[int(pid)] = told["State"][0], bool(int(told.get("SigBlk", "0"), 16) >> signal.SIGTERM - 1 & 1)
+    return found
+
+
+def neighbours() -> int:
+    """How many processes of this runner work just now, this one among them: not those that wait for others."""
+    siblings = _siblings()
     waiters = {one.pid for one in marks(folder())}  # after them: who only now begins to wait is none of those that work
-    return sum(state not in "TZX" for pid, state in states.items() if pid not in waiters)
+    return sum(state not in "TZX" and not is_ahead for pid, (state, is_ahead) in siblings.items() if pid not in waiters)
+
+
+def kill_who_has_not_begun() -> int:
+    """Kill those that were forked ahead; gives how many."""
+    template = os.getppid()
+    os.kill(template, signal.SIGSTOP)  # who tells them to begin
+    try:
+        until(lambda: _status(str(template))["State"][0] == "T")
+        idle = [pid for pid, (state, is_ahead) in _siblings().items() if state == "S" and is_ahead]
+        for pid in idle:
+            os.kill(pid, signal.SIGKILL)
+    finally:
+        os.kill(template, signal.SIGCONT)
+    return len(idle)
+
+
+def what_it_finds() -> list[Any]:
+    """Which signals are blocked, whose environment it is, whether it leads a session, and how it is linked."""
+    blocked = sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, [])))
+    is_its_own = os.environ["JOBRUNNER_JOB"] == str(current().id)
+    return [blocked, is_its_own, os.getsid(0) == os.getpid(), os.environ.get("LD_BIND_NOW")]
 
 
 def count_channels() -> int:

@@ -4,24 +4,11 @@ import json
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Literal
 
 from jobrunner.cli.session import Session
 from jobrunner.models import Json
 from jobrunner.text import visible
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-_STYLES = {
-    "success": "green",
-    "failed": "red",
-    "running": "cyan",
-    "resumed": "cyan",
-    "paused": "yellow",
-    "cancelled": "dim",
-    "expired": "dim",
-}
 TABLE_ROWS = 1000
 """How many rows of a table are laid out together."""
 
@@ -54,17 +41,21 @@ def write_table(
     called: Session, heads: Sequence[str], rows: Iterable[Sequence[object]], *, shrink: Collection[str] | None = None
 ) -> None:
     """A table as wide as the terminal; where that is too narrow, the columns `shrink` are cut (None: any is folded)."""
-    console, rest = _console(called), iter(rows)
+    from jobrunner.cli import tables  # brings rich, which only people need
+
+    console, rest = tables.console(called), iter(rows)
     while page := list(islice(rest, TABLE_ROWS)):
-        _print_table(console, heads, page, shrink)
+        tables.write(console, heads, page, shrink)
 
 
 def write_records(called: Session, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table where the terminal is wide enough for it, else a line for each value; nothing is cut."""
+    from jobrunner.cli import tables  # as above
+
     rest = iter(rows)
     while page := list(islice(rest, TABLE_ROWS)):
         widths = [max(len(visible(str(row[n]))) for row in [columns, *page]) for n in range(len(columns))]
-        if sum(widths) + 2 * len(widths) <= _console(called).width:
+        if sum(widths) + 2 * len(widths) <= tables.console(called).width:
             write_table(called, columns, page)
         else:
             for row in page:
@@ -76,30 +67,3 @@ def _write_record(columns: Sequence[str], row: Sequence[object]) -> None:
     for name, value in zip(columns, row, strict=True):
         write(f"{visible(name):>{width}}  {'' if value is None else visible(str(value))}")
     write("")
-
-
-def _console(called: Session) -> "Console":
-    from rich.console import Console
-
-    forced = True if called.color == "always" else None
-    colors: Literal["auto"] | None = None if called.color == "never" else "auto"
-    return Console(highlight=False, markup=False, emoji=False, force_terminal=forced, color_system=colors)
-
-
-def _print_table(
-    console: "Console", heads: Sequence[str], rows: list[Sequence[object]], shrink: Collection[str] | None
-) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for number, head in enumerate(heads):
-        is_number = all(isinstance(row[number], int | float | None) for row in rows)
-        firm = shrink is not None and head not in shrink
-        table.add_column(Text(visible(head)), no_wrap=firm, overflow="fold", justify="right" if is_number else "left")
-    # A text that is not to be wrapped is cut where its column is narrower.
-    cut = {} if shrink is None else {"no_wrap": True, "overflow": "ellipsis"}
-    for row in rows:
-        texts = ("" if value is None else visible(str(value)) for value in row)
-        table.add_row(*(Text(text, style=_STYLES.get(text, ""), **cut) for text in texts))  # type: ignore[arg-type]
-    console.print(table)

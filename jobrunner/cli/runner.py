@@ -11,6 +11,7 @@ from jobrunner.cli.words import runner_id
 from jobrunner.direct_client import DirectClient
 from jobrunner.errors import UsageError
 from jobrunner.models import Process
+from jobrunner.pulse import pulses
 from jobrunner.times import duration_ms, iso, now_ms, words
 
 _HEADS = ("runner", "pid", "is", "mode", "slots", "jobs", "process", "threads", "active", "state", "for")
@@ -83,13 +84,13 @@ def _facts(client: DirectClient) -> list[dict[str, Any]]:
         runners = state_backend.runners(database)
         started = state_backend.started_counts(database)
         processes = state_backend.processes(database)
-    pulses = client.pulses(runners)
+    seen = pulses(database.path, runners)
     return [
         {
             "runner": one.id,
             "pid": one.pid,
-            "is": pulses[one.id].life.value,
-            "note": pulses[one.id].note,
+            "is": seen[one.id].life.value,
+            "note": seen[one.id].note,
             "mode": one.mode,
             "slots": one.slots,
             "jobs": started.get(one.id, 0),

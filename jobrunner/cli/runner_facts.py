@@ -8,8 +8,10 @@ from jobrunner.models import Runner, RunnerId
 
 def stalled_at_once(client: DirectClient, runners: Sequence[Runner]) -> dict[RunnerId, str]:
     """Why those are stalled of which that can be seen without waiting: the stopped ones."""
-    pulses = client.pulses(runners, thorough=False)
-    return {one: seen.note or "" for one, seen in pulses.items() if seen.life == "stalled"}
+    from jobrunner.pulse import pulses  # brings psutil, which is rarely needed
+
+    found = pulses(client.database.path, runners, thorough=False)
+    return {one: seen.note or "" for one, seen in found.items() if seen.life == "stalled"}
 
 
 def no_answer(runner: RunnerId, note: str) -> str:

@@ -7,8 +7,8 @@ from jobrunner.arrangements import Schedule
 from jobrunner.cli import printing
 from jobrunner.cli.session import Session
 from jobrunner.errors import UsageError
+from jobrunner.instants import zone_of
 from jobrunner.times import iso, now_ms, words
-from jobrunner.timing import zone_of
 
 _HEADS = ("name", "when", "next", "in", "is", "does")
 

@@ -2,8 +2,6 @@
 
 import time
 
-_WORTH_SECONDS = 0.02
-"""So long the places are to have enough to do without us."""
 _FORGOTTEN_SECONDS = 0.05
 _GROWTH = 3
 
@@ -14,10 +12,14 @@ class Ahead:
     How long a turn takes tells nothing: on a slow disk, or beside other busy programs, that is not the jobs' time.
     """
 
-    def __init__(self, most: int, short_seconds: float) -> None:
-        """Never more than `most`, and none where a job takes longer than `short_seconds`: a turn is no loss there."""
+    def __init__(self, most: int, short_seconds: float, enough_seconds: float) -> None:
+        """Never more than `most`, or than is done in `enough_seconds`.
+
+        And none where a job takes longer than `short_seconds`: a turn is no loss there.
+        """
         self._limit = most
         self._short_seconds = short_seconds
+        self._enough_seconds = enough_seconds
         self._count = 0
         self._seconds = 0.0
         self._since = time.monotonic()
@@ -42,7 +44,7 @@ class Ahead:
         now = time.monotonic()
         if self._count:
             each = self._seconds / self._count
-            enough = places * _WORTH_SECONDS / max(each, 1e-6)
+            enough = places * self._enough_seconds / max(each, 1e-6)
             grown = max(self.most, _GROWTH * self._count)
             self.most = int(min(self._limit, enough, grown)) if each < self._short_seconds else 0
             self._count, self._seconds, self._since = 0, 0.0, now

@@ -4,38 +4,30 @@ import contextlib
 import mmap
 import os
 import signal
-import sys
 from resource import struct_rusage
-from typing import NoReturn
 
 from jobrunner import kernel
 from jobrunner.channel import Channel
-from jobrunner.runner import output_router
-from jobrunner.runner.places import Order, Places
-from jobrunner.runner.worker import WORKER_VARIABLE, run_worker, worker_name
+from jobrunner.runner.birth import BEGIN
+from jobrunner.runner.nursery import Nursery
+from jobrunner.runner.places import Order, Places, Ready
+from jobrunner.runner.worker import WORKER_VARIABLE, worker_name
+
+_MOST_IN_A_ROW = 6
+"""More would keep it for too long from those that have ended."""
 
 
 class Brood:
     """From the first fork until all are reaped, or until `end`."""
 
-    def __init__(
-        self,
-        channel: Channel,
-        mine: tuple[int, int, int],
-        name: tuple[kernel.OwnEnvironment, str],
-        places: Places,
-        pass_env: list[str],
-    ) -> None:
-        """`mine`: descriptors that no worker may have; `name`: what tells who we are, and what it says."""
+    def __init__(self, channel: Channel, nursery: Nursery, places: Places, own_name: str) -> None:
+        """`own_name`: what tells the template, and what task modules start while they are imported, from workers."""
         self._channel = channel
-        self._mine = mine
-        self._name, self._own_name = name
+        self._nursery = nursery
         self._places = places
-        self._pass_env = pass_env
-        self._pid = os.getpid()
+        self._own_name = own_name
         self._workers: dict[int, int] = {}  # pid: key
         self._spares: dict[int, mmap.mmap] = {}  # key of one that was forked ahead: a byte that is 1 when it has work
-        self._stdin = os.open(os.devnull, os.O_RDONLY)
 
     # Orders
 
@@ -43,78 +35,87 @@ class Brood:
         """Fork it now."""
         try:
             spare = mmap.mmap(-1, 1) if order.first == ["spare"] else None
-            pid = self._fork(order, spare)
-        except OSError as error:
-            self._channel.post("not_forked", order.key, error.strerror)
-        else:
-            if spare is not None:
-                self._spares[order.key] = spare
-            self._workers[pid] = order.key
-            self._channel.post("forked", order.key, pid)
+        except OSError as full:
+            self._could_not(order, full)
+            return
+        pids, error = self._nursery.fork([order], 1, self._places.descriptors, spare)
+        if error is not None:
+            self._could_not(order, error)
+            return
+        if spare is not None:
+            self._spares[order.key] = spare
+        self._begun(pids[0], order.key)
         order.close()
 
     def line_up(self, order: Order) -> None:
-        """Fork it when there is a place for it."""
+        """Have it begin when there is a place for it; `fill` follows."""
         self._places.add(order)
-        self._fill()
 
     def set_apart(self, *keys: int) -> None:
-        """These need no place any more, and others do."""
+        """These need no place any more, and others do; `fill` follows."""
         self._places.apart = set(keys)
-        self._fill()
 
     def give_back(self) -> None:
         """Forget what waits for a place."""
         for key in self._places.drop_all():
             self._channel.post("dropped", key)
+        while self._places.ready:
+            self._drop(self._places.ready[0])
 
     def signal(self, key: int, number: int) -> None:
         """Send it to the worker with this key, if there is one; one that still waits for a place is dropped."""
         if self._places.drop(key):
             self._channel.post("dropped", key)
             return
+        for one in self._places.ready:
+            if one.key == key:
+                self._drop(one)
+                return
         # Only processes that we have not reaped yet: their pids cannot have been given to others.
         for pid, held in self._workers.items():
             if held == key:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, number)
 
+    def _drop(self, one: Ready) -> None:
+        self._places.ready.remove(one)
+        os.kill(one.pid, signal.SIGKILL)
+        self._channel.post("dropped", one.key)
+
     # Forking
 
-    def _fill(self) -> None:
+    def fill(self) -> None:
+        """Have those begin for which there is a place."""
         # A spare counts: whoever sends something that has to wait has given work to the spare before.
-        while (order := self._places.next(self._workers.values())) is not None:
-            self.fork(order)
+        while (free := self._places.free(self._workers.values())) > 0:
+            if self._places.ready:
+                one = self._places.ready.popleft()
+                os.kill(one.pid, BEGIN)
+                self._begun(one.pid, one.key)
+            elif orders := self._places.take(_MOST_IN_A_ROW):
+                self._fork_in_a_row(orders, free)
+            else:
+                return
 
-    def _fork(self, order: Order, spare: mmap.mmap | None) -> int:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        output_router.rebind()
-        # Whatever a worker does first costs it a copy of a page or two; done here, where the pages are ours, much less.
-        self._name.rewrite(worker_name(order.key))
-        try:
-            pid = os.fork()
-            if pid == 0:
-                self._become_worker(order, spare)
-        finally:
-            self._name.rewrite(self._own_name)
-        return pid
+    def _fork_in_a_row(self, orders: list[Order], free: int) -> None:
+        pids, error = self._nursery.fork(orders, free, self._places.descriptors)
+        for place, (pid, order) in enumerate(zip(pids, orders, strict=False)):
+            if place < free:
+                self._begun(pid, order.key)
+            else:
+                self._places.ready.append(Ready(pid, order.key))
+            order.close()
+        if error is not None:
+            self._could_not(orders[len(pids)], error)
+            self._places.put_back(orders[len(pids) + 1 :])
 
-    def _become_worker(self, order: Order, spare: mmap.mmap | None) -> NoReturn:
-        signal.set_wakeup_fd(-1)
-        for descriptor in self._mine:
-            os.close(descriptor)
-        self._places.close()  # a job must not have the channels of others
-        channel, *streams = order.descriptors
-        run_worker(
-            worker_name(order.key),
-            channel,
-            (self._stdin, streams[0], streams[1]),
-            self._pid,
-            order.first,
-            self._pass_env,
-            spare,
-        )
+    def _could_not(self, order: Order, error: OSError) -> None:
+        self._channel.post("not_forked", order.key, error.strerror)
+        order.close()
+
+    def _begun(self, pid: int, key: int) -> None:
+        self._workers[pid] = key
+        self._channel.post("forked", key, pid)
 
     # Reaping
 
@@ -131,19 +132,27 @@ class Brood:
             ended = True
             self._reaped(pid, status, usage)
         if ended:
-            self._fill()
+            self.fill()
             self._channel.flush()
             self.sweep()
 
     def _reaped(self, pid: int, status: int, usage: struct_rusage) -> None:
         key = self._workers.pop(pid, None)
-        if key is None:
-            return  # an adopted orphan
+        if key is None and (key := self._never_begun(pid)) is None:
+            return  # an adopted orphan, or one that was dropped
         spare = self._spares.pop(key, None)
         if spare is not None and not spare[0]:
             self._channel.queue("unused", key)
         self.clear_away(pid)
         self._channel.queue("exit", key, pid, *_exit_facts(status), *_usage_facts(usage))
+
+    def _never_begun(self, pid: int) -> int | None:
+        for one in self._places.ready:
+            if one.pid == pid:
+                self._places.ready.remove(one)
+                self._channel.queue("unused", one.key)
+                return one.key
+        return None
 
     def clear_away(self, pid: int) -> None:
         """Kill what a child that has ended left in its process group."""
@@ -154,7 +163,8 @@ class Brood:
 
     def sweep(self) -> None:
         """Kill what daemonised out of the process group of a job that is over; its own children come to us next."""
-        strangers = [pid for pid in kernel.children() if pid not in self._workers]
+        ready = {one.pid for one in self._places.ready}
+        strangers = [pid for pid in kernel.children() if pid not in self._workers and pid not in ready]
         if not strangers:
             return
         # The template's own name has, too, what a task module started while it was imported.
@@ -171,7 +181,7 @@ class Brood:
         """Kill everything below us; returns when all is reaped."""
         signal.set_wakeup_fd(-1)
         while True:
-            for pid in kernel.children() or list(self._workers):
+            for pid in kernel.children() or [*self._workers, *(one.pid for one in self._places.ready)]:
                 for end in (os.killpg, os.kill):
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         end(pid, signal.SIGKILL)

@@ -31,6 +31,8 @@ SHORT_SECONDS = 0.005
 """Jobs are claimed beyond the free threads only where one takes less than this."""
 MANY_WAITING = 100
 """So many threads of a process that wait for results are worth a warning."""
+ENOUGH_SECONDS = 0.02
+"""So long the threads are to have enough to do without us."""
 QUEUED_SECONDS = 0.1
 """Where a process delivers nothing for so long, what waits in it for a thread is given back."""
 _MEMORY_SECONDS = 1.0
@@ -56,7 +58,7 @@ class MultiThreadRunner(TemplateRunner):
         self._news = PoolNews()
         self._filled: set[PoolWorker] = set()
         self._filling = Filling(self.max_processes)
-        self._ahead = Ahead(MOST_AHEAD, SHORT_SECONDS)
+        self._ahead = Ahead(MOST_AHEAD, SHORT_SECONDS, ENOUGH_SECONDS)
 
     @property
     def max_parallel_slots(self) -> int:

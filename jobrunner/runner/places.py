@@ -1,8 +1,8 @@
-"""The attempts that wait in a template for a place, so that one begins as soon as another has ended."""
+"""What waits in a template for a place, so that one begins as soon as another has ended: orders, and forked workers."""
 
 import os
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 
@@ -19,8 +19,15 @@ class Order(NamedTuple):
             os.close(descriptor)
 
 
+class Ready(NamedTuple):
+    """A worker that is forked, and begins when it is told to."""
+
+    pid: int
+    key: int
+
+
 class Places:
-    """Orders are kept until there is a place for them, and taken in the order in which they came."""
+    """What is lined up is kept until there is a place for it, and taken in the order in which it came."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -28,16 +35,24 @@ class Places:
         self.apart: set[int] = set()
         """Workers that are stopped while they wait for others, and need no place."""
         self._orders: deque[Order] = deque()
+        self.ready: deque[Ready] = deque()
+        """They were lined up before the orders."""
 
     def add(self, order: Order) -> None:
         """It waits for a place."""
         self._orders.append(order)
 
-    def next(self, alive: Collection[int]) -> Order | None:
-        """The next one, if there is a place for it beside those that are alive."""
-        if not self._orders or len(alive) - len(self.apart.intersection(alive)) >= self._number:
-            return None
-        return self._orders.popleft()
+    def free(self, alive: Collection[int]) -> int:
+        """How many places there are beside those that are alive."""
+        return self._number - len(alive) + len(self.apart.intersection(alive))
+
+    def take(self, most: int) -> list[Order]:
+        """The first ones, so many at most."""
+        return [self._orders.popleft() for _ in range(min(most, len(self._orders)))]
+
+    def put_back(self, orders: Sequence[Order]) -> None:
+        """They are the first ones again."""
+        self._orders.extendleft(reversed(orders))
 
     def drop(self, key: int) -> bool:
         """Forget the one with this key; tells whether it waited here."""
@@ -51,11 +66,12 @@ class Places:
     def drop_all(self) -> list[int]:
         """Forget all; gives their keys."""
         keys = [order.key for order in self._orders]
-        self.close()
+        for order in self._orders:
+            order.close()
         self._orders.clear()
         return keys
 
-    def close(self) -> None:
-        """Close the descriptors of all."""
-        for order in self._orders:
-            order.close()
+    @property
+    def descriptors(self) -> list[int]:
+        """Of all."""
+        return [descriptor for order in self._orders for descriptor in order.descriptors]

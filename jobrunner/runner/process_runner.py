@@ -20,7 +20,9 @@ __all__ = ["ChildProcessInfo", "ClassifiedInvocations", "ProcessRunner", "run_in
 MOST_AHEAD = 32
 SHORT_SECONDS = 0.05
 """Jobs are claimed beyond the free places only where one takes less than this, its fork included."""
-GATHER_SECONDS = 0.01
+ENOUGH_SECONDS = 0.06
+"""So long the processes are to have enough to do without us: the template forks several in a row then."""
+GATHER_SECONDS = 0.02
 """So long the ends of short jobs are gathered before a turn, while the template has others to begin."""
 LINED_UP_SECONDS = 0.1
 """Where nothing ends for so long, what waits in the template for a place is given back."""
@@ -41,7 +43,7 @@ class ProcessRunner(TemplateRunner):
     def __init__(self, conf: RunSettings) -> None:
         super().__init__(conf)
         self._spare_key = 0
-        self._ahead = Ahead(MOST_AHEAD, SHORT_SECONDS)
+        self._ahead = Ahead(MOST_AHEAD, SHORT_SECONDS, ENOUGH_SECONDS)
         self._heard_at = 0.0
         """When a process last ended, or began to wait for a place."""
         self._are_asked_back = False

@@ -5,9 +5,9 @@ import queue
 import threading
 from collections.abc import Callable
 
-from jobrunner.channel import Channel
 from jobrunner.errors import ChannelClosed
 from jobrunner.models import Json
+from jobrunner.worker_end import WorkerEnd
 
 TOGETHER = 32
 """Outcomes in a message."""
@@ -21,7 +21,7 @@ class Successes:
     Each message wakes the runner, and to make and read it takes longer than a short job.
     """
 
-    def __init__(self, channel: Channel, is_more_to_do: Callable[[], bool]) -> None:
+    def __init__(self, channel: WorkerEnd, is_more_to_do: Callable[[], bool]) -> None:
         self._channel = channel
         self._is_more_to_do = is_more_to_do
         self._rows: list[list[Json]] = []

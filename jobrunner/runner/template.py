@@ -21,16 +21,12 @@ from jobrunner import kernel
 from jobrunner.channel import Channel
 from jobrunner.errors import ChannelClosed
 from jobrunner.runner import output_router, sources, trial
+from jobrunner.runner.birth import BEGIN, WORKER_SIGNALS
 from jobrunner.runner.brood import Brood
+from jobrunner.runner.nursery import Nursery
 from jobrunner.runner.places import Order, Places
 from jobrunner.runner.stop_signals import wakeup_pipe
-from jobrunner.runner.worker import (
-    WORKER_SIGNALS,
-    WORKER_VARIABLE,
-    practise,
-    template_name,
-    trial_name,
-)
+from jobrunner.runner.worker import WORKER_VARIABLE, practise, template_name, trial_name
 
 
 class Orders(NamedTuple):
@@ -47,6 +43,8 @@ class Orders(NamedTuple):
     again: list[str]
     """Modules that jobs had imported from the code before this."""
     pass_env: list[str]
+    drop_env: list[str]
+    """Variables that were for its own start alone."""
     watch: bool
     """Whether to tell which source files are read."""
 
@@ -60,16 +58,14 @@ class Template:
         self._name = kernel.OwnEnvironment(WORKER_VARIABLE)
         self._own_name = template_name(orders.number)
         self._wakeup_read, self._wakeup_write = wakeup_pipe()
-        self._brood = Brood(
-            self._channel,
-            (orders.channel, self._wakeup_read, self._wakeup_write),
-            (self._name, self._own_name),
-            Places(orders.places),
-            orders.pass_env,
-        )
+        mine = (orders.channel, self._wakeup_read, self._wakeup_write)
+        nursery = Nursery(mine, self._name, orders.pass_env)
+        self._brood = Brood(self._channel, nursery, Places(orders.places), self._own_name)
 
     def main(self) -> None:
         """Import, say so, and obey until the runner is gone."""
+        for name in self._orders.drop_env:
+            del os.environ[name]
         kernel.adopt_orphans()
         for module in self._orders.own:  # now, and not in each worker: they may be of another version by then
             importlib.import_module(module)
@@ -98,8 +94,8 @@ class Template:
         # After any import: it may have set handlers of its own. What is set here is what a worker begins with.
         for number, handler in WORKER_SIGNALS.items():
             signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_BLOCK, WORKER_SIGNALS)  # the runner ends us by closing the channel
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {*WORKER_SIGNALS, BEGIN})  # the runner ends us by closing the channel
+        signal.signal(signal.SIGCHLD, _heard)
         signal.set_wakeup_fd(self._wakeup_write, warn_on_full_buffer=False)
 
     def _turn(self) -> None:
@@ -114,6 +110,7 @@ class Template:
         if self._channel.fileno() in readable:
             for verb, *facts in self._channel.read():
                 _VERBS[verb](self, *facts)
+            self._brood.fill()
 
     def _import(self, module: str) -> None:
         error = trial.error_of(module)
@@ -152,9 +149,7 @@ class Template:
         """What the imported modules declare, and which modules of their packages are there."""
         declarations = sys.modules.get("jobrunner.declarations")
         if declarations is not None:
-            from jobrunner import location  # brings pathlib, which costs each fork
-
-            plans = declarations.noted(location.find_database())
+            plans = declarations.noted()
             packages = {module.partition(".")[0] for module in self._orders.imports}
             modules = [module for module in sys.modules if module.partition(".")[0] in packages]
             self._channel.post("schedules", plans, modules)
@@ -187,6 +182,10 @@ class Template:
         order.close()
         self._channel.post("not_forked", key, "its template has no descriptors left")
         return None
+
+
+def _heard(*_: object) -> None:
+    """The descriptor that wakes us tells enough. Not a lambda: each worker would free a copy of it."""
 
 
 _VERBS: dict[str, Callable[..., Any]] = {

@@ -14,6 +14,8 @@ from jobrunner.runner.settings import RunSettings
 from jobrunner.runner.worker import WORKER_VARIABLE, template_name, trial_name, worker_name
 
 _CODE = "from jobrunner.runner.template import main; main()"
+_LINK_AT_ONCE = {"LD_BIND_NOW": "1"}
+"""For the template alone: else each worker would look up, and note in copies, what it calls as the first one."""
 _LAST_SECONDS = 5.0
 """What a template gets to end everything below it, and itself."""
 
@@ -48,6 +50,7 @@ class TemplateProcess:
             "imports": conf.imports,
             "again": again,
             "pass_env": conf.pass_env,
+            "drop_env": [name for name in _LINK_AT_ONCE if name not in os.environ],
             "watch": conf.reload,
         }
         self._apart: set[int] = set()
@@ -57,7 +60,7 @@ class TemplateProcess:
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             start_new_session=True,
-            env={**os.environ, **environment, WORKER_VARIABLE: template_name(number)},
+            env={**_LINK_AT_ONCE, **os.environ, **environment, WORKER_VARIABLE: template_name(number)},
         )
         theirs.close()
         self._channel = Channel(ours)

@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jobrunner import execution
-from jobrunner.channel import Channel
 from jobrunner.context import Current, enter, leave
 from jobrunner.errors import ChannelClosed, TaskUnknown
 from jobrunner.models import Failure, InvocationId, Json, Outcome
 from jobrunner.runner import sources
 from jobrunner.runner.successes import SHORT, Successes
+from jobrunner.worker_end import WorkerEnd
 
 _OUTPUT_PIECE = 1 << 16
 """Characters of output in a message, which has its limit, and which no other thread can interrupt."""
@@ -52,7 +52,7 @@ class ThreadLink:
 
     _beginning = threading.Lock()
 
-    def __init__(self, channel: Channel, invocation_id: InvocationId, claim: int) -> None:
+    def __init__(self, channel: WorkerEnd, invocation_id: InvocationId, claim: int) -> None:
         self._channel = channel
         self._id = invocation_id
         self._claim = claim
@@ -105,7 +105,7 @@ class Work:
         "name",
     )
 
-    def __init__(self, channel: Channel, successes: Successes, given: Given) -> None:
+    def __init__(self, channel: WorkerEnd, successes: Successes, given: Given) -> None:
         invocation_id, claim, self._attempt, self._task, self._args, self._policy = given
         self.name = (invocation_id, claim)
         self._successes = successes
@@ -193,7 +193,7 @@ def _raise_in(thread: int, exception: "ctypes.py_object[type[BaseException]] | N
 class ThreadRunner:
     """It starts with a channel to its runner, and ends when the runner says so or is gone."""
 
-    def __init__(self, channel: Channel, threads: int) -> None:
+    def __init__(self, channel: WorkerEnd, threads: int) -> None:
         self._channel = channel
         self._waiting: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         """What is to be done; None ends the thread that gets it."""
@@ -271,6 +271,6 @@ _VERBS: dict[str, Callable[..., None]] = {
 }
 
 
-def thread_runner_process_main(channel: Channel, threads: int) -> None:
+def thread_runner_process_main(channel: WorkerEnd, threads: int) -> None:
     """The life of a process of threads, on the channel to its runner, where what all processes share lives."""
     ThreadRunner(channel, threads).main()

@@ -1,41 +1,27 @@
 """The life of a worker process: forked from the template, it does one invocation and ends."""
 
-import importlib
 import mmap
 import os
 import signal
-import socket
 import sys
 import traceback
-from collections.abc import Callable, Mapping
-from types import FrameType
+from collections.abc import Mapping
+from os import _exit, environ
 from typing import Any, NamedTuple, NoReturn
 
 from jobrunner import environment, execution, kernel
-from jobrunner.channel import Channel, frame, pair
+from jobrunner.channel import frame, pair
 from jobrunner.context import Current, ProcessLink, enter_process, leave_process
 from jobrunner.errors import ChannelClosed, TaskUnknown
 from jobrunner.models import UNDELIVERED, Claimed, Failure, InvocationId, Outcome
-from jobrunner.runner import sources
+from jobrunner.runner import birth, sources
+from jobrunner.runner.birth import Birth, hears_of_children, settle
+from jobrunner.worker_end import WorkerEnd
 
 WORKER_VARIABLE = "JOBRUNNER_WORKER"
 """In the environment of a worker and all that it starts: which worker."""
 CANNOT_EXECUTE = 127
 """Exit code of a worker that could not start its program, as in a shell."""
-
-
-WORKER_SIGNALS: dict[signal.Signals, Callable[[int, FrameType | None], object] | signal.Handlers] = {
-    signal.SIGINT: signal.default_int_handler,
-    signal.SIGTERM: signal.SIG_DFL,
-    signal.SIGHUP: signal.SIG_DFL,
-}
-"""What a job finds set, whatever a module that the template imported has set; blocked in the template."""
-# What the module `signal` adds to these, its enums, costs a fork copies of seventy pages.
-_signal = importlib.import_module("_signal")
-_CHILD_ENDED, _DEFAULT, _UNBLOCK = int(signal.SIGCHLD), int(signal.SIG_DFL), int(signal.SIG_UNBLOCK)
-_UNBLOCKED = tuple(map(int, WORKER_SIGNALS))
-_KILL = int(signal.SIGKILL)
-_NO_SIGNAL = 0
 
 
 class Surroundings(NamedTuple):
@@ -47,6 +33,7 @@ class Surroundings(NamedTuple):
 
 _NOTHING = frame(("outcome", *execution.NOTHING))
 """What most jobs say: written down once, and not by each worker."""
+_new_tuple = tuple.__new__
 _UNSAID = Surroundings(None, {})
 _NOTHING_TO_DO = Claimed(InvocationId(0), 1, 1, 0, "function", f"{__name__}:nothing", "{}", None, "", 0, 0)
 _TIMES = 10
@@ -78,9 +65,9 @@ def practise() -> None:
     before = {name: os.environ[name] for name in _JOB_VARIABLES if name in os.environ}
     ours, theirs = pair()
     for _ in range(_TIMES):
-        _heed_signals(_NO_SIGNAL, os.getppid())
+        birth.practise()
         os.environ[WORKER_VARIABLE] = os.environ[WORKER_VARIABLE]
-        end = _end(os.dup(theirs.fileno()))
+        end = WorkerEnd(os.dup(theirs.fileno()))
         _work(end, ["do", *_NOTHING_TO_DO], [], None)
         end.close()
     ours.close()
@@ -95,56 +82,23 @@ def nothing() -> None:
     """Done for practice."""
 
 
-def run_worker(
-    name: str,
-    channel: int,
-    streams: tuple[int, int, int],
-    template: int,
-    first: list[Any],
-    pass_env: list[str],
-    spare: mmap.mmap | None,
-) -> NoReturn:
-    """Never returns: a worker must not fall back into the template's loop.
-
-    `channel` and `streams` are descriptors, these in the order of their numbers to come; `template` is a pid, `first`
-    the first message if that came along, and `pass_env` has patterns of variables that commands see, too. `spare` is of
-    one that was forked ahead: a byte that tells the template when it has work.
-    """
+def run_worker(given: Birth) -> NoReturn:
+    """Never returns: a worker must not fall back into the template's loop."""
     code = UNDELIVERED
     try:
-        _settle(streams, template)
-        os.environ[WORKER_VARIABLE] = name
-        code = _work(_end(channel), first, pass_env, spare)
+        template, foreign, take_name, streams, waits, name, channel, first, pass_env, spare = given
+        settle(template, foreign, take_name, streams, waits)
+        environ[WORKER_VARIABLE] = name
+        code = _work(WorkerEnd(channel), first, pass_env, spare)
     except ChannelClosed:
         pass  # nobody is left to be told
     except BaseException:  # a fault of ours, or of a job that broke the interpreter: into the job's own output
         traceback.print_exc()
     finally:
-        os._exit(code)
+        _exit(code)
 
 
-def _end(channel: int) -> Channel:
-    # SocketType is what the class `socket` is made of, and has all that a channel needs.
-    return Channel(socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, channel))
-
-
-def _settle(streams: tuple[int, int, int], template: int) -> None:
-    os.setsid()
-    if not _heed_signals(_KILL, template):
-        os._exit(UNDELIVERED)
-    for target, source in enumerate(streams):
-        os.dup2(source, target)
-        os.close(source)
-
-
-def _heed_signals(last: int, parent: int) -> bool:
-    """As a job finds it, and the last one when the parent ends; False where it has ended already."""
-    _signal.signal(_CHILD_ENDED, _DEFAULT)
-    _signal.pthread_sigmask(_UNBLOCK, _UNBLOCKED)
-    return kernel.die_with_parent(last, parent)
-
-
-def _work(channel: Channel, first: list[Any], pass_env: list[str], spare: mmap.mmap | None) -> int:
+def _work(channel: WorkerEnd, first: list[Any], pass_env: list[str], spare: mmap.mmap | None) -> int:
     if spare is not None:
         _rehearse()
         first = channel.receive()
@@ -155,7 +109,7 @@ def _work(channel: Channel, first: list[Any], pass_env: list[str], spare: mmap.m
 
         thread_runner_process_main(channel, *facts)
         return 0
-    claimed = Claimed(*facts)
+    claimed = _new_tuple(Claimed, facts)  # as Claimed(*facts) does in a function of its own
     around = _surroundings(claimed.policy)
     if claimed.kind == "function":
         return run_invocation(claimed, around, channel)
@@ -176,7 +130,7 @@ def _rehearse() -> None:
     The job that comes overwrites all that this has set.
     """
     try:
-        ours, theirs = map(Channel, pair())
+        ours, theirs = (WorkerEnd(one.detach()) for one in pair())
     except OSError:  # no descriptors are left: it comes to that soon enough
         return
     ours.send("do", *_NOTHING_TO_DO)
@@ -186,18 +140,17 @@ def _rehearse() -> None:
     leave_process()
 
 
-def run_invocation(claimed: Claimed, around: Surroundings, channel: Channel) -> int:
+def run_invocation(claimed: Claimed, around: Surroundings, channel: WorkerEnd) -> int:
     """Do a function invocation and send its outcome; gives the exit code."""
-    here = Current(claimed.id, claimed.claim, claimed.attempt, ProcessLink(channel))
+    invocation_id, claim, attempt, _, _, task, args_text, policy, *_ = claimed
+    here = Current(invocation_id, claim, attempt, ProcessLink(channel))
     enter_process(here)
-    module = claimed.task.partition(":")[0]
+    module = task.partition(":")[0]
     before = None if module in sys.modules else kernel.open_descriptors()
     try:
         _prepare(claimed, around)
-        if around.env:
-            os.environ.update(around.env)
-        found = execution.find(claimed.task)
-        args = execution.load_args(claimed.args or "{}")
+        found = execution.find(task)
+        args = execution.load_args(args_text or "{}")
     except TaskUnknown as error:
         channel.send("unknown", error.why)
         return 0
@@ -205,9 +158,9 @@ def run_invocation(claimed: Claimed, around: Surroundings, channel: Channel) -> 
         return _deliver(channel, Outcome(failure=execution.describe(error)))
     if before is not None:
         # What was opened by an import, all workers would share if the template did it, which must hear of its children.
-        hears = _signal.getsignal(_CHILD_ENDED) == _DEFAULT
-        channel.send("imported", module, hears and kernel.open_descriptors() == before and execution.is_quiet())
-    if word := execution.first_word(claimed.policy, found):
+        is_clean = hears_of_children() and kernel.open_descriptors() == before and execution.is_quiet()
+        channel.send("imported", module, is_clean)
+    if word := execution.first_word(policy, found):
         channel.send(*word)
     outcome = execution.perform(found.function, args)
     if os.getpid() != here.pid:
@@ -215,7 +168,7 @@ def run_invocation(claimed: Claimed, around: Surroundings, channel: Channel) -> 
     return _deliver(channel, outcome)
 
 
-def _deliver(channel: Channel, outcome: Outcome) -> int:
+def _deliver(channel: WorkerEnd, outcome: Outcome) -> int:
     for stream in (sys.stdout, sys.stderr):
         try:  # noqa: SIM105 - of what `suppress` needs, each fork would copy ten pages
             stream.flush()
@@ -234,14 +187,18 @@ def _deliver(channel: Channel, outcome: Outcome) -> int:
 
 
 def _prepare(claimed: Claimed, around: Surroundings) -> None:
-    os.environ["JOBRUNNER_JOB"] = str(claimed.id)
-    os.environ["JOBRUNNER_CLAIM"] = str(claimed.claim)
-    os.environ["JOBRUNNER_ATTEMPT"] = str(claimed.attempt)
-    if around.cwd is not None:
-        os.chdir(around.cwd)
+    invocation_id, claim, attempt, *_ = claimed
+    cwd, variables = around
+    environ["JOBRUNNER_JOB"] = str(invocation_id)
+    environ["JOBRUNNER_CLAIM"] = str(claim)
+    environ["JOBRUNNER_ATTEMPT"] = str(attempt)
+    if cwd is not None:
+        os.chdir(cwd)
+    if variables and claimed.kind == "function":
+        environ.update(variables)
 
 
-def _become_program(claimed: Claimed, around: Surroundings, channel: Channel, pass_env: list[str]) -> int:
+def _become_program(claimed: Claimed, around: Surroundings, channel: WorkerEnd, pass_env: list[str]) -> int:
     try:
         _prepare(claimed, around)
         words = ["/bin/sh", "-c", claimed.task] if claimed.kind == "shell" else [claimed.task, *_arguments(claimed)]

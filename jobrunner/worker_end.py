@@ -1,0 +1,59 @@
+"""A worker's end of a channel: it waits until what it says is taken, and until something comes.
+
+It is less than a `Channel`, since whatever a fork makes anew costs it copies of pages.
+"""
+
+import _socket
+import os
+from _thread import allocate_lock  # see channel
+
+from jobrunner.channel import SOCKET_KIND, Message, check_size, frame, take_message
+from jobrunner.errors import ChannelClosed
+
+_MANY = 1 << 18
+_sending = allocate_lock()  # a worker has one end: so the lock may be as old as its template
+_new_socket = _socket.socket
+_FAMILY, _KIND, _ = SOCKET_KIND
+
+
+class WorkerEnd:
+    """It starts with a connected descriptor, which it owns, and ends with its process, or `close`."""
+
+    __slots__ = ("_incoming", "_socket")
+
+    def __init__(self, descriptor: int) -> None:
+        # A socket, not the bare descriptor: a job may have closed that, and opened a file with the same number.
+        self._socket = _new_socket(_FAMILY, _KIND, 0, descriptor)
+        self._socket.settimeout(None)  # whatever a task module has made the default
+        self._incoming: bytearray | None = None
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self._socket.detach())
+
+    def send(self, *message: object) -> None:
+        """Send one message, waiting until the other side takes it; UsageError where it is too large."""
+        self.send_frame(frame(message))
+
+    def send_frame(self, frame: bytes) -> None:
+        """Send a message that was made ready by `frame`."""
+        check_size(frame)
+        try:
+            with _sending:
+                self._socket.sendall(frame)
+        except OSError as error:
+            raise ChannelClosed(f"the runner cannot be reached: {error.strerror}") from error
+
+    def receive(self) -> Message:
+        """Wait for one message; ChannelClosed at the end."""
+        if self._incoming is None:
+            self._incoming = bytearray()
+        while (message := take_message(self._incoming)) is None:
+            try:
+                data = self._socket.recv(_MANY)
+            except OSError:
+                data = b""
+            if not data:
+                raise ChannelClosed("the runner is gone")
+            self._incoming += data
+        return message

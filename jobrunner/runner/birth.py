@@ -22,8 +22,8 @@ WORKER_SIGNALS: dict[signal.Signals, Callable[[int, FrameType | None], object] |
     signal.SIGHUP: signal.SIG_DFL,
 }
 """What a job finds set, whatever a module that the template imported has set; blocked in the template."""
-BEGIN = int(signal.SIGUSR1)
-"""What a worker that was forked ahead waits for; blocked in the template, too."""
+BEGIN = int(getattr(signal, "SIGRTMAX", signal.SIGUSR1))
+"""What a worker that was forked ahead waits for, and nobody else sends or handles; blocked in the template, too."""
 _BEGIN_ONLY = (BEGIN,)
 # What the module `signal` adds to these, its enums, costs a fork copies of seventy pages.
 _signal = importlib.import_module("_signal")

@@ -13,8 +13,9 @@ from jobrunner.runner.nursery import Nursery
 from jobrunner.runner.places import Order, Places, Ready
 from jobrunner.runner.worker import WORKER_VARIABLE, worker_name
 
-_MOST_IN_A_ROW = 6
-"""More would keep it for too long from those that have ended."""
+_MOST_IN_A_ROW = 6 if kernel.is_linux else 1
+"""More would keep it for too long from those that have ended. Elsewhere none is forked ahead: a blocked signal is lost
+where a task module ignores it, and who waits for it would outlive a killed template."""
 
 
 class Brood:
@@ -38,7 +39,7 @@ class Brood:
         except OSError as full:
             self._could_not(order, full)
             return
-        pids, error = self._nursery.fork([order], 1, self._places.descriptors, spare)
+        pids, error = self._nursery.fork([order], 1, self._foreign, spare)
         if error is not None:
             self._could_not(order, error)
             return
@@ -98,7 +99,7 @@ class Brood:
                 return
 
     def _fork_in_a_row(self, orders: list[Order], free: int) -> None:
-        pids, error = self._nursery.fork(orders, free, self._places.descriptors)
+        pids, error = self._nursery.fork(orders, free, self._foreign)
         for place, (pid, order) in enumerate(zip(pids, orders, strict=False)):
             if place < free:
                 self._begun(pid, order.key)
@@ -108,6 +109,11 @@ class Brood:
         if error is not None:
             self._could_not(orders[len(pids)], error)
             self._places.put_back(orders[len(pids) + 1 :])
+
+    @property
+    def _foreign(self) -> list[int]:
+        """Descriptors of workers that are not forked yet."""
+        return [*self._places.descriptors, *self._channel.untaken]
 
     def _could_not(self, order: Order, error: OSError) -> None:
         self._channel.post("not_forked", order.key, error.strerror)

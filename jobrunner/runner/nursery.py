@@ -2,7 +2,6 @@
 
 import mmap
 import os
-import sys
 from collections.abc import Sequence
 
 from jobrunner import kernel
@@ -46,8 +45,7 @@ class Nursery:
     def _births(
         self, orders: Sequence[Order], begin: int, foreign: Sequence[int], spare: mmap.mmap | None
     ) -> list[Birth]:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        output_router.flush()
         output_router.rebind()
         births = []
         for place, order in enumerate(orders):

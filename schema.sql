@@ -148,7 +148,7 @@ CREATE TABLE jr_invocation (
     CONSTRAINT "a task has a name" CHECK (task <> ''),
     CONSTRAINT "a queue has a name" CHECK (queue <> ''),
     CONSTRAINT "args must be a JSON object or array"
-        CHECK (args IS NULL OR (json_valid(args) AND substr(ltrim(args), 1, 1) IN ('{', '['))),
+        CHECK (args IS NULL OR (args GLOB '[[{]*' AND json_valid(args))),
     CONSTRAINT "policy must be a JSON object" CHECK (policy IS NULL OR json_type(policy) = 'object'),
     CONSTRAINT "a scheduled job has a time" CHECK (status <> 'scheduled' OR run_at IS NOT NULL),
     CONSTRAINT "a limit has a key, and lets at least one run"
@@ -498,7 +498,7 @@ BEGIN
     SELECT CASE WHEN julianday(new.run_at) > julianday('now') THEN 'scheduled' ELSE 'pending' END,
            coalesce(new.queue, 'default'), coalesce(new.priority, 0),
            CASE WHEN is_function THEN 'function' ELSE 'command' END, new.task,
-           coalesce(new.args, CASE WHEN is_function THEN '{}' ELSE '[]' END), new.label, new.parent,
+           coalesce(ltrim(new.args, char(9, 10, 13, 32)), CASE WHEN is_function THEN '{}' ELSE '[]' END), new.label, new.parent,
            CAST(round((julianday(new.run_at) - 2440587.5) * 86400000) AS INTEGER)
       FROM (SELECT instr(new.task, ':') > 1 AND new.task NOT GLOB '*[ /]*' AND new.task NOT GLOB '*:' AS is_function);
 END;

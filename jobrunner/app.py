@@ -219,7 +219,7 @@ class App:
         # Where nothing is said it is the default: to make all options takes longer than the insert.
         request = Options().but(**options).request(task, text, args, kind) if options else Request(task, kind, text)
         request = outputs.given(request, jobs)
-        return Invocation(self._get_client, self.client.enqueue([joined(request)])[0])
+        return Invocation(self._get_client, self._get_client().enqueue_one(joined(request)))
 
     def invocation(self, invocation_id: int) -> AnyInvocation:
         """A job by its number; InvocationNotFound where there is none."""

@@ -27,6 +27,7 @@ class Parameters:
         else:
             self._read_signature()
         self._needed = self._names.keys() - self._defaults.keys()
+        self._fewest = self._fewest_by_position()
 
     def _read_code(self, function: FunctionType, code: CodeType) -> None:
         self._are_plain = True
@@ -43,11 +44,21 @@ class Parameters:
         self._names = dict.fromkeys(one.name for one in parameters)
         self._defaults = {one.name: one.default for one in parameters if one.default is not one.empty}
 
+    def _fewest_by_position(self) -> int:
+        """How many arguments do without any by name; more than there can be, where none do."""
+        if not self._are_plain or not self._needed <= set(self._in_order):
+            return len(self._in_order) + 1
+        return max((place for place, name in enumerate(self._in_order, 1) if name in self._needed), default=0)
+
     def as_json(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Json:
         """An object, in the order of the function; TypeError where the arguments do not fit."""
+        if not kwargs and self._fewest <= len(args) <= len(self._in_order):
+            return dict(zip(self._in_order, args))  # noqa: B905 -- the word takes longer
         given = self._given(args, kwargs)
         if given is None:
             return self._arranged(self._signature.bind(*args, **kwargs).arguments)
+        if args and len(kwargs) == 1:  # which stands behind what was given by position in any case
+            return given
         return {name: given[name] for name in self._names if name in given}
 
     def named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

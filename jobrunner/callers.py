@@ -141,6 +141,10 @@ class OutboxClient:
             texts = [text_of(request) for request in requests]
             return [InvocationId(-self._ask("put_in_outbox", (text,))[0][0]) for text in texts]
 
+    def enqueue_one(self, request: Request) -> InvocationId:
+        """The same for one alone."""
+        return self.enqueue([request])[0]
+
     def _ask(self, name: str, values: Any = ()) -> list[Row]:
         return self._caller.execute(sql.queries()[name], values)
 

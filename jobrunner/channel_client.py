@@ -18,6 +18,10 @@ class ChannelClient:
         """Put all in, or none; ids in order."""
         return [InvocationId(one) for one in self._ask("enqueue", list(requests))]
 
+    def enqueue_one(self, request: Request) -> InvocationId:
+        """The same for one alone."""
+        return self.enqueue([request])[0]
+
     def job(self, invocation_id: int) -> Job:
         """All facts of one invocation."""
         job = Job(*self._ask("job", invocation_id))

@@ -17,6 +17,9 @@ class Client(Protocol):
     def enqueue(self, requests: Sequence[Request]) -> list[InvocationId]:
         """Put all in, or none; ids in order."""
 
+    def enqueue_one(self, request: Request) -> InvocationId:
+        """The same for one alone, which most calls enqueue: nothing is put into lists and taken out again."""
+
     def job(self, invocation_id: int) -> Job:
         """All facts of one invocation."""
 

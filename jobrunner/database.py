@@ -87,15 +87,15 @@ class Database(Closing):
         with self._lock, told(self.path):
             return self._mine().connection.executemany(self._sql[name], rows).fetchall()
 
-    def insert(self, name: str, row: tuple[Value, ...]) -> int:
+    def insert(self, name: str, row: tuple[Value, ...]) -> Any:
         """Run the named INSERT with a row of values; gives the row's number."""
         with self._lock:
             try:
-                connection, cursor, anchor = self._opened or self._mine()
-                if self._depth == 0 and anchor.has_moved():
+                opened = self._opened or self._mine()
+                if self._depth == 0 and opened.anchor.has_moved():
                     raise self._gone()
-                cursor.execute(self._sql[name], row)
-                return connection.last_insert_rowid()
+                opened.cursor.execute(self._sql[name], row)
+                return opened.connection.last_insert_rowid()
             except TOLD:
                 with told(self.path):
                     raise

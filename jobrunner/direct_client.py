@@ -38,6 +38,10 @@ class DirectClient:
         """Put all in, or none; ids in order."""
         return broker.enqueue(self.database, requests)
 
+    def enqueue_one(self, request: Request) -> InvocationId:
+        """The same for one alone."""
+        return broker.enqueue_one(self.database, request)
+
     def job(self, invocation_id: int) -> Job:
         """All facts of one invocation."""
         return state_backend.job(self.database, invocation_id)

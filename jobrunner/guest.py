@@ -130,10 +130,10 @@ class BorrowedDatabase(Database):
         """Run the named statement once for each row of values; gives all rows that it returns."""
         return [found for row in rows for found in self._execute(sql.queries()[name], row)]
 
-    def insert(self, name: str, row: tuple[Value, ...]) -> int:
+    def insert(self, name: str, row: tuple[Value, ...]) -> Any:
         """Run the named INSERT with a row of values; gives the row's number."""
         self._execute(sql.queries()[name], row)
-        return int(self.query("inserted")[0][0])
+        return self.query("inserted")[0][0]
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

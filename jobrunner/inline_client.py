@@ -26,6 +26,10 @@ class InlineClient:
             ids.append(self._earlier(request) or self._run(outputs.placed(request, ids)))
         return ids
 
+    def enqueue_one(self, request: Request) -> InvocationId:
+        """The same for one alone."""
+        return self.enqueue([request])[0]
+
     def _earlier(self, request: Request) -> InvocationId | None:
         if request.unique_key is None or request.if_exists not in ("once", "throttle"):
             return None

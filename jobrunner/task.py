@@ -39,7 +39,7 @@ class Enqueuer(Generic[P, R]):
         request = self._request(args, kwargs)
         if joining.get() is not None:
             request = joined(request)
-        return Invocation(self._client, self._client().enqueue([request])[0])
+        return Invocation(self._client, self._client().enqueue_one(request))
 
     def enqueue_many(self, calls: Iterable[Mapping[str, Any]]) -> list[Invocation[R]]:
         """Queue a call for each mapping of arguments, in one transaction: all or nothing."""

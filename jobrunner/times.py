@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from time import time_ns
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from jobrunner.errors import UsageError
@@ -39,7 +40,7 @@ Duration = str | int | float | Span
 
 
 def _system_clock() -> int:
-    return time.time_ns() // 1_000_000
+    return time_ns() // 1_000_000
 
 
 # Time asleep counts; Linux leaves it out of its monotonic clock, macOS does not.
@@ -64,7 +65,7 @@ _clocks: ContextVar[Clocks] = ContextVar("clocks", default=_MACHINE)
 def now_ms() -> int:
     """The wall clock, in milliseconds since 1970 UTC."""
     source = _clocks.get()
-    return time.time_ns() // 1_000_000 if source is _MACHINE else source.wall()
+    return time_ns() // 1_000_000 if source is _MACHINE else source.wall()
 
 
 def steady_ms() -> int:

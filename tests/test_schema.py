@@ -71,6 +71,13 @@ def test_a_program_inserted_by_hand_is_executed(by_hand: Path, app: App, drain: 
     assert sqlite_shell(by_hand, "SELECT text FROM output;").stdout == "a b-c\n"
 
 
+def test_space_before_arguments_by_hand_is_left_out(by_hand: Path) -> None:
+    sqlite_shell(
+        by_hand, """INSERT INTO jobs(task, args) VALUES ('a:b', char(10, 9, 13) || '  {"n": 7} '), ('c', ' []');"""
+    )
+    assert rows(by_hand, "SELECT args FROM jobs ORDER BY id") == [('{"n": 7} ',), ("[]",)]
+
+
 def test_a_time_by_hand_makes_it_wait(by_hand: Path) -> None:
     sqlite_shell(by_hand, "INSERT INTO jobs(task, run_at) VALUES ('a:b', '2099-01-31 18:00');")
     sqlite_shell(by_hand, "INSERT INTO jobs(task, run_at) VALUES ('a:b', '2001-01-31');")

@@ -18,7 +18,9 @@ _FAMILY, _KIND, _ = SOCKET_KIND
 _LEVEL = _socket.SOL_SOCKET
 _MAKER = getattr(_socket, "SO_PEERCRED", _socket.SO_TYPE)
 """Asks who made the other end, of ours the runner; where the kernel does not tell, it asks no more than the kind."""
-_ANSWER = 4  # bytes: of who it is, the pid
+_ANSWER = 12
+"""Bytes of what the kernel tells: a pid, then a user and a group, which a job may see change."""
+_PID = slice(4)
 
 
 class WorkerEnd:
@@ -72,4 +74,4 @@ class WorkerEnd:
             raise OSError(EBADF, "a job has closed the channel")
 
     def _its_maker(self) -> bytes:
-        return self._socket.getsockopt(_LEVEL, _MAKER, _ANSWER)
+        return self._socket.getsockopt(_LEVEL, _MAKER, _ANSWER)[_PID]

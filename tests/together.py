@@ -379,9 +379,14 @@ def _siblings() -> dict[int, tuple[str, bool]]:
 
 def neighbours() -> int:
     """How many processes of this runner work just now, this one among them: not those that wait for others."""
-    siblings = _siblings()
+    # Whoever works both times did so in between; in one look, one that has ended could meet the one that followed it.
+    both = _working() & _working()
     waiters = {one.pid for one in marks(folder())}  # after them: who only now begins to wait is none of those that work
-    return sum(state not in "TZX" and not is_ahead for pid, (state, is_ahead) in siblings.items() if pid not in waiters)
+    return len(both - waiters)
+
+
+def _working() -> set[int]:
+    return {pid for pid, (state, is_ahead) in _siblings().items() if state not in "TZX" and not is_ahead}
 
 
 def kill_who_has_not_begun(number: int) -> list[list[int]]:

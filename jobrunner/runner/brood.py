@@ -13,7 +13,7 @@ from jobrunner.runner.nursery import Nursery
 from jobrunner.runner.places import Order, Places, Ready
 from jobrunner.runner.worker import WORKER_VARIABLE, worker_name
 
-_MOST_IN_A_ROW = 6
+_MOST_IN_A_ROW = 10
 """More would keep it for too long from those that have ended."""
 
 

@@ -18,7 +18,7 @@ _MOST_IN_A_ROW = 10
 
 
 class Brood:
-    """From the first fork until all are reaped, or until `end`."""
+    """From the first fork until all are reaped, or until `end`. What it tells of them waits for the channel's `flush`."""
 
     def __init__(self, channel: Channel, nursery: Nursery, places: Places, own_name: str) -> None:
         """`own_name`: what tells the template, and what task modules start while they are imported, from workers."""
@@ -58,14 +58,14 @@ class Brood:
     def give_back(self) -> None:
         """Forget what waits for a place."""
         for key in self._places.drop_all():
-            self._channel.post("dropped", key)
+            self._channel.queue("dropped", key)
         while self._places.ready:
             self._drop(self._places.ready[0])
 
     def signal(self, key: int, number: int) -> None:
         """Send it to the worker with this key, if there is one; one that still waits for a place is dropped."""
         if self._places.drop(key):
-            self._channel.post("dropped", key)
+            self._channel.queue("dropped", key)
             return
         for one in self._places.ready:
             if one.key == key:
@@ -80,7 +80,7 @@ class Brood:
     def _drop(self, one: Ready) -> None:
         self._places.ready.remove(one)
         os.kill(one.pid, signal.SIGKILL)
-        self._channel.post("dropped", one.key)
+        self._channel.queue("dropped", one.key)
 
     # Forking
 
@@ -110,12 +110,12 @@ class Brood:
             self._places.put_back(orders[len(pids) + 1 :])
 
     def _could_not(self, order: Order, error: OSError) -> None:
-        self._channel.post("not_forked", order.key, error.strerror)
+        self._channel.queue("not_forked", order.key, error.strerror)
         order.close()
 
     def _begun(self, pid: int, key: int) -> None:
         self._workers[pid] = key
-        self._channel.post("forked", key, pid)
+        self._channel.queue("forked", key, pid)
 
     # Reaping
 

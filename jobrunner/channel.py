@@ -95,6 +95,11 @@ class Channel:
         taken, self._descriptors = self._descriptors[:count], self._descriptors[count:]
         return taken
 
+    @property
+    def untaken(self) -> list[int]:
+        """Descriptors that came in, where the rest of their message has not, and nobody could take them."""
+        return self._descriptors
+
     def queue(self, *message: Json) -> None:
         """Have a message ready for the next `flush`."""
         self._outgoing += frame(message)

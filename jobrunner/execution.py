@@ -77,7 +77,7 @@ def _content(task: str) -> Any:
     module = sys.modules.get(module_name)
     if isinstance(module, ModuleType) and not _is_being_imported(module):
         content = module.__dict__.get(name)
-        if content is not None:
+        if content is not None and name.isidentifier():
             return content
     return _looked_for(task, module_name, name)
 
@@ -91,9 +91,8 @@ def _looked_for(task: str, module_name: str, path: str) -> Any:
     if not all(map(str.isidentifier, (*module_name.split("."), *names))):
         raise TaskNotFound(task, "a function is written module:function, as in shop.tasks:send")
     try:
-        content: Any = importlib.import_module(
-            module_name
-        )  # where another thread is at it, this waits until it is done
+        # Where another thread is at it, this waits until it is done.
+        content: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
             raise

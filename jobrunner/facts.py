@@ -3,7 +3,7 @@
 Task modules bring such classes into the template, and each fork copies the tables of the template's pages.
 """
 
-from typing import Any, ClassVar, dataclass_transform
+from typing import Any, ClassVar, Self, dataclass_transform
 
 
 class _Signature:
@@ -13,7 +13,7 @@ class _Signature:
         from inspect import Parameter, Signature
 
         kind, none = Parameter.POSITIONAL_OR_KEYWORD, Parameter.empty
-        hints = owner.__annotations__
+        hints = owner._hints  # noqa: SLF001 - it is a part of it
         return Signature(
             [Parameter(one, kind, default=getattr(owner, one, none), annotation=hints[one]) for one in hints]
         )
@@ -25,22 +25,28 @@ class Facts:
 
     __match_args__: ClassVar[tuple[str, ...]] = ()
     __signature__ = _Signature()
+    _hints: ClassVar[dict[str, Any]] = {}
     _needed: ClassVar[set[str]] = set()
 
     def __init_subclass__(cls) -> None:
-        cls.__match_args__ = tuple(cls.__annotations__)  # type: ignore[misc]  # as dataclasses do
-        cls._needed = {name for name in cls.__annotations__ if name not in cls.__dict__}
+        cls._hints = {**cls._hints, **cls.__annotations__}
+        cls._needed = {name for name in cls._hints if not hasattr(cls, name)}
+        cls.__match_args__ = tuple(cls._hints)  # type: ignore[misc]  # as dataclasses do
 
     def __init__(self, *values: Any, **named: Any) -> None:
         facts = {**dict(zip(self.__match_args__, values)), **named} if values else named  # noqa: B905 -- see below
         is_said_once = len(facts) == len(values) + len(named)
-        if not (is_said_once and self._needed <= facts.keys() <= self.__annotations__.keys()):
+        if not (is_said_once and self._needed <= facts.keys() <= self._hints.keys()):
             facts = self.__signature__.bind(*values, **named).arguments  # TypeError, which says what does not fit
         self.__dict__.update(facts)  # what is not said is found in the class
         self.__post_init__()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
+
+    def __replace__(self, /, **changes: Any) -> Self:
+        """For `copy.replace`."""
+        return type(self)(**{**vars(self), **changes})
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{name!r} of {type(self).__name__} cannot be changed")

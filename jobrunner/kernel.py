@@ -19,9 +19,8 @@ _IN_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 
 is_linux = sys.platform == "linux"
 _libc = ctypes.CDLL(None, use_errno=True)
-_prctl = (
-    ctypes.CDLL(None).prctl if is_linux else None
-)  # nobody asks for its errno, which each worker would have to copy
+# Nobody asks for the errno of this one, which each worker would have to copy.
+_prctl = ctypes.CDLL(None).prctl if is_linux else None
 
 
 def die_with_parent(signal_number: int, parent: int) -> bool:

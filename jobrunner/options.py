@@ -149,7 +149,7 @@ class Options(Facts):
         known = self.__match_args__
         if unknown := sorted(changes.keys() - known):
             raise UsageError(f"there is no option {unknown[0]!r}: the options are {', '.join(sorted(known))}")
-        return Options(**{**vars(self), **changes})
+        return self.__replace__(**changes)
 
     def policy(self) -> Policy:
         """What the runner must know of it."""

@@ -248,21 +248,26 @@ def test_who_was_forked_ahead_finds_what_any_other_finds(app: App, runner: Start
     assert [one.result() for one in jobs] == [[[], True, True, None]] * len(jobs)
 
 
-def test_who_is_killed_before_it_has_begun_is_done_by_another(app: App, runner: StartRunner, path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR1])
+def test_who_is_killed_before_it_has_begun_is_done_by_another(
+    app: App, runner: StartRunner, path: Path, number: int
+) -> None:
     running = runner(mode="process", jobs=THREADS)
-    killed = 0
+    killed: list[int] = []
     while not killed:  # until the machine is so quiet for a moment that jobs are short
-        jobs = [app.enqueue("tests.together:nothing") for _ in range(100)]
-        killer = app.enqueue("tests.together:kill_who_has_not_begun")
-        jobs += [app.enqueue("tests.together:nothing") for _ in range(30)]
+        jobs = [app.enqueue("tests.tasks:touch") for _ in range(100)]
+        killer = app.enqueue("tests.together:kill_who_has_not_begun", {"number": number})
+        jobs += [app.enqueue("tests.tasks:touch") for _ in range(30)]
         app.wait([*jobs, killer], timeout=60)
-        killed = killer.result()
+        killed, begun = killer.result()
+        assert not begun, "nobody but the template tells one to begin"
     assert rows(path, "SELECT count(*) FROM jr_invocation WHERE attempt <> 1 OR crashes <> 0") == [(0,)]
     running.stop()
 
 
-def test_a_process_has_nothing_of_what_waits_for_a_place(app: App, runner: StartRunner) -> None:
-    jobs = [app.enqueue("tests.together:count_channels") for _ in range(MANY["process"])]
+@pytest.mark.parametrize("text", ["", "é" * 16_000], ids=["short", "comes in pieces"])
+def test_a_process_has_nothing_of_what_waits_for_a_place(app: App, runner: StartRunner, text: str) -> None:
+    jobs = [app.enqueue("tests.together:count_channels", {"text": text}) for _ in range(MANY["process"])]
     runner(mode="process", jobs=THREADS)
     app.wait(jobs, timeout=60)
     assert {one.result() for one in jobs} == {3}, "its own channel and two streams"

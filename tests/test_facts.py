@@ -23,6 +23,19 @@ class Place(Facts):
     notes: Mapping[str, str] = {}
 
 
+class Room(Place):
+    """A place with a number of its own."""
+
+    number: int = 1
+
+
+class Patient(Retry):
+    """What a user makes of ours."""
+
+    def __init__(self, base: str) -> None:
+        super().__init__(attempts=10, base=base)
+
+
 @dataclasses.dataclass(frozen=True)
 class Model:
     """The same by the standard library."""
@@ -85,6 +98,21 @@ def test_facts_never_change() -> None:
         with pytest.raises(AttributeError, match="cannot be"):
             change()
     assert place == Place(1)
+
+
+def test_facts_can_be_replaced_in_a_copy() -> None:
+    assert Place(1, 2).__replace__(x=3) == Place(3, 2)
+    with pytest.raises(TypeError, match="'z'"):
+        Place(1, 2).__replace__(z=3)
+
+
+def test_a_kind_of_facts_has_those_of_what_it_is_made_of() -> None:
+    assert repr(Room(1, number=7)) == "Room(x=1, y=0, notes={}, number=7)"
+    assert Room(1) != Place(1)
+    assert list(inspect.signature(Room).parameters) == ["x", "y", "notes", "number"]
+    with pytest.raises(TypeError, match="'x'"):
+        Room(number=7)  # type: ignore[call-arg]
+    assert Patient("2s").to_json() == Retry(attempts=10, base="2s").to_json()
 
 
 def test_facts_can_be_taken_apart_by_their_places() -> None:

@@ -31,7 +31,7 @@ class LookingRunner(BaseRunner):
         statement = "SELECT status FROM jr_invocation WHERE id = ? AND claim = ?"
         self.seen += [row[0] for row in rows(self.conf.database, statement, running.claimed.id, running.claimed.claim)]
         running.outcome = Outcome(result="1")
-        self._conclude(running)
+        self._attempts.conclude(running)
 
     def _signal(self, running: Running, number: int) -> None:
         pass

@@ -461,6 +461,16 @@ def error_of(job: Invocation[Any]) -> str:
     return caught.value.kind.removeprefix("jobrunner.errors.")
 
 
+@pytest.mark.parametrize("imports", [["odd"], []])
+def test_what_cannot_be_written_as_a_function_is_none_though_its_module_has_it(
+    app: App, runner: StartRunner, folder: Path, imports: list[str]
+) -> None:
+    (folder / "odd.py").write_text("globals()['not-a-name'] = lambda: 'done'", "utf-8")
+    runner(jobs=1, app_dir=str(folder), imports=imports)
+    with pytest.raises(InvocationFailed, match="a function is written module:function"):
+        app.enqueue("odd:not-a-name").result(timeout=60)
+
+
 def test_arguments_too_large_for_a_message_fail_their_job_and_not_the_runner(
     app: App, drain: Drain, path: Path
 ) -> None:
@@ -606,6 +616,32 @@ def word(): return "done"
     runner(jobs=1, app_dir=str(folder))
     jobs = [app.enqueue("heeding:word").result(timeout=60) for _ in range(3)]
     assert jobs == ["done"] * 3
+
+
+def test_a_job_finds_which_it_is_in_an_environment_that_a_module_has_replaced(
+    app: App, runner: StartRunner, folder: Path
+) -> None:
+    module = """
+import os
+os.environ = dict(os.environ)
+def own(): return [os.environ["JOBRUNNER_JOB"], os.environ["JOBRUNNER_CLAIM"], os.environ["ASKED_FOR"]]
+"""
+    (folder / "replacing.py").write_text(module, "utf-8")
+    runner(jobs=1, app_dir=str(folder), imports=["replacing"])
+    job = app.enqueue("replacing:own", env={"ASKED_FOR": "this"})
+    assert job.result(timeout=60) == [str(job.id), "1", "this"]
+
+
+@pytest.mark.parametrize("stream", ["None", "open('/dev/full', 'w'); sys.stdout.write('no room')"])
+@pytest.mark.parametrize("imports", [["muted"], []])
+def test_a_module_that_replaces_the_output_when_it_is_imported_costs_no_job_its_end(
+    app: App, runner: StartRunner, folder: Path, stream: str, imports: list[str]
+) -> None:
+    (folder / "muted.py").write_text(f"import sys\nsys.stdout = {stream}\ndef word(): return 'done'", "utf-8")
+    runner(jobs=1, app_dir=str(folder), imports=imports)
+    jobs = [app.enqueue("muted:word") for _ in range(5)]
+    assert [one.result(timeout=60) for one in jobs] == ["done"] * 5
+    assert {one.details.crashes for one in jobs} == {0}
 
 
 def test_who_terminates_a_job_is_heeded_whatever_a_module_has_set_that_came_with_an_earlier_one(

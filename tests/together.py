@@ -383,18 +383,19 @@ def neighbours() -> int:
     return sum(state not in "TZX" and not is_ahead for pid, (state, is_ahead) in siblings.items() if pid not in waiters)
 
 
-def kill_who_has_not_begun() -> int:
-    """Kill those that were forked ahead; gives how many."""
+def kill_who_has_not_begun(number: int) -> list[list[int]]:
+    """Send a signal that ends them to those that were forked ahead; gives them, and who of them has begun instead."""
     template = os.getppid()
     os.kill(template, signal.SIGSTOP)  # who tells them to begin
     try:
         until(lambda: _status(str(template))["State"][0] == "T")
         idle = [pid for pid, (state, is_ahead) in _siblings().items() if state == "S" and is_ahead]
         for pid in idle:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
+        until(lambda: all(_status(str(pid))["State"][0] in "ZX" for pid in idle))
     finally:
         os.kill(template, signal.SIGCONT)
-    return len(idle)
+    return [idle, sorted({*idle} & {one.pid for one in marks(folder())})]
 
 
 def what_it_finds() -> list[Any]:
@@ -404,7 +405,7 @@ def what_it_finds() -> list[Any]:
     return [blocked, is_its_own, os.getsid(0) == os.getpid(), os.environ.get("LD_BIND_NOW")]
 
 
-def count_channels() -> int:
+def count_channels(text: str = "") -> int:
     """How many sockets and pipes this process has open."""
     names = []
     for descriptor in Path("/proc/self/fd").iterdir():

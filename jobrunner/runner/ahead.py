@@ -2,6 +2,8 @@
 
 import time
 
+from jobrunner.runner.attempts import Attempts
+
 _FORGOTTEN_SECONDS = 0.05
 _GROWTH = 3
 
@@ -38,6 +40,13 @@ class Ahead:
     def none(self) -> None:
         """Not now: jobs take long, or wait for each other."""
         self.most = 0
+
+    def heed(self, attempts: Attempts) -> None:
+        """None while those that are in hand forbid it."""
+        if attempts.some_wait:
+            self.none()  # a place that gets free is for those that have waited
+        if attempts.are_delicate:
+            self.none()  # the death of this runner would cost what has not begun dear
 
     def turn(self, places: int) -> None:
         """A turn begins; so many jobs can be done at a time."""

@@ -1,23 +1,40 @@
-"""The attempts that a runner has in hand: who they are, how many slots they hold, and the end of their time."""
+"""The attempts that a runner has in hand: how they come and go, how many slots they hold, and the end of their time."""
 
+import logging
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 
 from jobrunner.models import InvocationId, StopReason
-from jobrunner.runner.recorder import flush_moment
+from jobrunner.runner.intake import Intake
+from jobrunner.runner.recorder import Recorder, flush_moment
 from jobrunner.runner.running import Running
 from jobrunner.runner.waiting import WaitingRoom
 
+PLACING_SECONDS = 10.0
+"""What a busy machine may need to begin an attempt: its timeout runs from its beginning."""
 KILL_AGAIN_SECONDS = 1.0
 _DELICATE_SECONDS = 1.0
+
+log = logging.getLogger("jobrunner.runner")
 
 
 class Attempts:
     """Each is in hand from its placing until it is over."""
 
-    def __init__(self, waiting: WaitingRoom, send: Callable[[Running, int], None]) -> None:
+    def __init__(
+        self,
+        waiting: WaitingRoom,
+        recorder: Recorder,
+        intake: Intake,
+        start: Callable[[Running], None],
+        send: Callable[[Running, int], None],
+    ) -> None:
+        """`start` has one begun somewhere, OSError where no process can be had for it; `send` sends it a signal."""
         self._waiting = waiting
+        self._recorder = recorder
+        self._intake = intake
+        self._start = start
         self._send = send
         self._in_hand: dict[InvocationId, Running] = {}
         self._looked_after: dict[InvocationId, Running] = {}
@@ -32,8 +49,41 @@ class Attempts:
     def __iter__(self) -> Iterator[Running]:
         return iter(self._in_hand.values())
 
-    def add(self, running: Running) -> None:
-        """It is about to be placed."""
+    def place(self, admitted: Iterable[Running]) -> None:
+        """They are claimed: have them begun."""
+        for running in admitted:
+            if running.outcome is not None:
+                self._recorder.ended(running)
+            else:
+                self._add(running)
+                self._try_to_start(running)
+
+    def _try_to_start(self, running: Running) -> None:
+        try:
+            running.start_clock(PLACING_SECONDS)  # before: who is there already starts it anew in there
+            self._start(running)
+        except OSError as error:
+            log.error("no process for job %d: %s", running.claimed.id, error)
+            self.give_back(running)
+
+    def give_back(self, running: Running) -> None:
+        """It could not be started: back into the queue, no attempt spent, and a moment of rest."""
+        running.stopped = "not_started"
+        self._intake.postpone(1.0)
+        self.put_back(running)
+
+    def put_back(self, running: Running) -> None:
+        """It was not begun: back into the queue, no attempt spent, and none of those that were to be done here."""
+        running.stopped = running.stopped or "returned"
+        self._intake.returned()
+        self.conclude(running)
+
+    def conclude(self, *those: Running) -> None:
+        """They are over, whatever came of them."""
+        self._remove(*those)
+        self._recorder.ended(*those)
+
+    def _add(self, running: Running) -> None:
         self._in_hand[running.claimed.id] = running
         if running.claimed.crashes > 1 or running.policy.on_crash == "fail":
             self._delicate.add(running.claimed.id)
@@ -57,8 +107,7 @@ class Attempts:
         """
         return bool(self._delicate) or time.monotonic() < self._delicate_until
 
-    def remove(self, *those: Running) -> None:
-        """They are over, whatever came of them."""
+    def _remove(self, *those: Running) -> None:
         for running in those:
             self._in_hand.pop(running.claimed.id, None)
         for running in those if self._looked_after or self._delicate else ():
@@ -73,6 +122,11 @@ class Attempts:
         """How many of them hold a slot: those that wait for others do not."""
         paused = sum([one.paused_at is not None for one in self._looked_after.values()]) if self._looked_after else 0
         return len(self._in_hand) - paused
+
+    @property
+    def some_wait(self) -> bool:
+        """Whether some of them wait for others."""
+        return len(self._waiting) > 0
 
     def cancel(self, invocation_id: InvocationId, claim: int, grace: float) -> None:
         """Somebody asked this attempt to stop, if it is in hand."""

@@ -14,17 +14,15 @@ from jobrunner.errors import NotWritten
 from jobrunner.models import InvocationId
 from jobrunner.ownership import RunnerLocks
 from jobrunner.runner.attempts import Attempts
+from jobrunner.runner.chores import Chores
 from jobrunner.runner.declared import Declared
 from jobrunner.runner.ending import Ending
 from jobrunner.runner.hearing import Hearing
-from jobrunner.runner.housekeeping import Housekeeping
 from jobrunner.runner.intake import Intake
-from jobrunner.runner.outboxes import Outboxes
 from jobrunner.runner.placing import Placing
 from jobrunner.runner.recorder import Recorder
-from jobrunner.runner.registration import RESCUE_SECONDS, Introduction, Registration
+from jobrunner.runner.registration import Introduction, Registration
 from jobrunner.runner.running import Running
-from jobrunner.runner.self_check import SelfCheck
 from jobrunner.runner.setback import Setback
 from jobrunner.runner.settings import RunSettings, settings_of
 from jobrunner.runner.shutdown import Shutdown
@@ -32,15 +30,8 @@ from jobrunner.runner.stop_signals import StopSignals
 from jobrunner.runner.turn import NOTHING, Done, Turn
 from jobrunner.runner.waiting import ClassifiedInvocations, Reply, WaitingRoom, default_max_paused
 
-SHUTDOWN_GRACE = 1.0
-"""Seconds between TERM and KILL when the runner stops; a job had the shutdown time before."""
 LOCK_SECONDS = 1.0
 LAST_WORD_SECONDS = 30.0
-PLACING_SECONDS = 10.0
-"""What a busy machine may need to begin an attempt: its timeout runs from its beginning."""
-
-CHORES_SECONDS = 0.02
-"""How long the chores may wait where one turn follows the other."""
 
 log = logging.getLogger("jobrunner.runner")
 
@@ -55,8 +46,6 @@ class BaseRunner(Placing):
         self.token = ownership.new_token()
         self.runner_cache = SharedCache()
         self._hearing = Hearing()
-        self._look_for_cancels = False
-        self._chores_at = 0.0
         self._declared = Declared([], [])
 
     @classmethod
@@ -105,21 +94,15 @@ class BaseRunner(Placing):
         self._intake = Intake(database, self._registration.id, self.conf)
         self._recorder = Recorder(database, self._registration.id, self.runner_cache)
         self._waiting = WaitingRoom(database, self.conf.max_paused or default_max_paused())
-        self._attempts = Attempts(self._waiting, self._signal)
+        self._attempts = Attempts(self._waiting, self._recorder, self._intake, self._start, self._signal)
         self._turn = Turn(
-            database,
-            self._registration,
-            self._attempts,
-            self._recorder,
-            self._waiting,
-            self._intake,
-            self.conf,
+            database, self._registration, self._attempts, self._recorder, self._waiting, self._intake, self.conf
         )
         self._setback = Setback(database.path)
-        self._housekeeping = Housekeeping(database, self.conf.keep)
-        self._ending = Ending(self.conf, self._attempts, self._recorder, self._intake, self._setback, self._shutdown)
-        self._self_check = SelfCheck(database, self.conf)
-        with CommitWatch(database) as self._watch, Outboxes(database, self.conf.outboxes) as self._outboxes:
+        self._ending = Ending(
+            self.conf, self._attempts, self._recorder, self._waiting, self._intake, self._setback, self._shutdown
+        )
+        with CommitWatch(database) as self._watch, self._chores_of(database) as self._chores:
             self._hearing.listen(self._signals.fileno(), lambda _: self._signals.drain())
             if self._watch.descriptor is not None:
                 self._hearing.listen(self._watch.descriptor, lambda _: None)
@@ -128,15 +111,31 @@ class BaseRunner(Placing):
                 self.runner_loop_iteration()
             self._on_stop_runner_loop(why)
 
+    def _chores_of(self, database: Database) -> Chores:
+        return Chores(
+            database,
+            self._registration,
+            self._attempts,
+            self._waiting,
+            self._intake,
+            self.conf,
+            self._setback,
+            self._shutdown,
+            self._watch,
+            is_busy=self._wants_transaction,
+            renew=self._renew,
+            get_ready=self._get_ready,
+        )
+
     def runner_loop_iteration(self) -> None:
         """One turn: hear, then one transaction for all that came in and all that can be claimed, then tell.
 
         Between hearing and telling stands only what the transaction needs, since others wait for it.
         """
         if self._has_time():
-            self._do_chores()
+            self._chores.do()
             self._collect_messages()
-        self._heed_signals()
+        self._ending.heed_signals()
         self._attempts.enforce_deadlines(self.conf.kill_grace)
         self._tend()
         done = self._transact()
@@ -145,25 +144,14 @@ class BaseRunner(Placing):
         self._waiting.reply()
         for running in done.waits.paused:
             self._pause_waiting_process(running)
-        self._place(done.admitted)
+        self._attempts.place(done.admitted)
         self._send_off()
         self._recorder.reply()  # who has enqueued something, and waits for it next, may find that it is over already
         self._recorder.tell()
 
     def _has_time(self) -> bool:
         """Whether nobody has said anything since the last turn; or the chores have waited for long enough."""
-        return time.monotonic() >= self._chores_at or not self._hear(0.0)
-
-    def _do_chores(self) -> None:
-        self._chores_at = time.monotonic() + CHORES_SECONDS
-        self._check_the_file()
-        self._rescue_the_dead()
-        self._tidy_up()
-        self._drain_outboxes()
-        self._renew()
-        self._heed_cancels()
-        self._see_what_is_due()
-        self._get_ready()
+        return self._chores.have_waited or not self._hear(0.0)
 
     @property
     def _is_stopping(self) -> bool:
@@ -196,23 +184,18 @@ class BaseRunner(Placing):
             if self._watch.has_committed():
                 self._intake.look_again()
                 self._waiting.look_again()
-                self._look_for_cancels = True
+                self._chores.look_for_cancels()
                 return True
         return bool(others)
-
-    def _check_the_file(self) -> None:
-        with self._setback.survived():
-            self._self_check.look()
 
     def _patience(self) -> float:
         if self._wants_transaction():
             return 0.0
-        now = time.monotonic()
-        soonest = min((moment - now for moment in self._moments() if moment is not None), default=RESCUE_SECONDS)
-        outboxes = RESCUE_SECONDS if self._is_stopping else self._outboxes.poll_seconds
-        return max(0.0, min(soonest, RESCUE_SECONDS, outboxes))
+        soonest = min(moment for moment in self._moments() if moment is not None)
+        return max(0.0, soonest - time.monotonic())
 
     def _moments(self) -> Iterator[float | None]:
+        yield self._chores.next_moment
         yield from self._attempts.moments()
         yield self._shutdown.next_moment
         if self._setback.is_on:  # what is due stays due until it is tried again
@@ -222,53 +205,6 @@ class BaseRunner(Placing):
         yield self._intake.next_moment
         yield self._waiting.next_moment
         yield self._ending.next_moment
-        yield self._housekeeping.next_moment
-
-    def _heed_signals(self) -> None:
-        if self._shutdown.is_new():
-            log.info("stopping: %d jobs have %g s to finish", len(self._attempts), self._shutdown.seconds)
-        if self._shutdown.is_over or (self._is_stopping and self._only_waits()):
-            self._shutdown.end()
-            for running in self._attempts:
-                self._attempts.stop(running, "shutdown", SHUTDOWN_GRACE)
-
-    def _only_waits(self) -> bool:
-        """Whether all that is left waits for what nobody here will do any more."""
-        may_go_on = self._recorder.has_more or not self._waiting.is_still
-        return bool(self._attempts) and not may_go_on and self._attempts.holding_slots == 0
-
-    def _heed_cancels(self) -> None:
-        if not self._look_for_cancels:
-            return
-        with self._setback.survived():
-            if self._attempts:
-                for invocation_id, claim in self.database.query("cancel_requests", runner=self._registration.id):
-                    self._attempts.cancel(invocation_id, claim, self.conf.kill_grace)
-            self._look_for_cancels = False
-
-    def _see_what_is_due(self) -> None:
-        if not self._setback.is_resting:
-            with self._setback.survived():
-                self._intake.see_what_is_due()
-
-    def _rescue_the_dead(self) -> None:
-        with self._setback.survived():
-            if self._registration.is_time_to_rescue() and self._registration.rescue():
-                self._intake.look_again()
-                self._waiting.look_again()
-
-    def _tidy_up(self) -> None:
-        if self._housekeeping.is_due and not self._wants_transaction() and not self._setback.is_on:
-            with self._setback.survived():
-                self._housekeeping.tidy()
-
-    def _drain_outboxes(self) -> None:
-        if self._is_stopping or self._setback.is_on:
-            return
-        with self._setback.survived():
-            if self._outboxes.drain():
-                self._intake.look_again()
-                self._watch.committed_ourselves()
 
     # Waiting
 
@@ -304,7 +240,7 @@ class BaseRunner(Placing):
         return 0
 
     def _may_claim(self) -> bool:
-        is_hindered = self._self_check.is_short_of_room or (self._setback.is_on and self._recorder.has_more)
+        is_hindered = self._chores.is_short_of_room or (self._setback.is_on and self._recorder.has_more)
         return not self._is_stopping and not is_hindered
 
     def _wants_transaction(self) -> bool:
@@ -323,41 +259,7 @@ class BaseRunner(Placing):
                 done = self._turn.take(slots, ahead, self._write_news, may_claim=self._may_claim())
                 self._news_are_written()
                 self._setback.end()
-                self._look_for_cancels |= done.ended_some
+                if done.ended_some:
+                    self._chores.look_for_cancels()
             self._watch.committed_ourselves()
         return done
-
-    # Placing
-
-    def _place(self, admitted: list[Running]) -> None:
-        for running in admitted:
-            if running.outcome is not None:
-                self._recorder.ended(running)
-            else:
-                self._attempts.add(running)
-                self._try_to_start(running)
-
-    def _try_to_start(self, running: Running) -> None:
-        try:
-            running.start_clock(PLACING_SECONDS)  # before: who is there already starts it anew in there
-            self._start(running)
-        except OSError as error:
-            log.error("no process for job %d: %s", running.claimed.id, error)
-            self._give_back(running)
-
-    def _give_back(self, running: Running) -> None:
-        """It could not be started: back into the queue, no attempt spent, and a moment of rest."""
-        running.stopped = "not_started"
-        self._intake.postpone(1.0)
-        self._return(running)
-
-    def _return(self, running: Running) -> None:
-        """It was not begun: back into the queue, no attempt spent, and none of those that were to be done here."""
-        running.stopped = running.stopped or "returned"
-        self._intake.returned()
-        self._conclude(running)
-
-    def _conclude(self, *those: Running) -> None:
-        """Attempts are over, whatever came of them."""
-        self._attempts.remove(*those)
-        self._recorder.ended(*those)

@@ -10,8 +10,6 @@ import signal
 import time
 from collections.abc import Iterator
 
-import psutil
-
 from jobrunner.channel import Message
 from jobrunner.models import Exit
 from jobrunner.runner import messages
@@ -22,6 +20,7 @@ from jobrunner.runner.running import Running
 from jobrunner.runner.settings import RunSettings
 from jobrunner.runner.template_runner import TemplateRunner
 from jobrunner.runner.thread_runner import thread_runner_process_main
+from jobrunner.runner.wear import Wear
 from jobrunner.runner.worker_process import PoolWorker, WorkerProcess
 
 __all__ = ["MultiThreadRunner", "ProcessState", "ProcessStatus", "thread_runner_process_main"]
@@ -33,9 +32,6 @@ MANY_WAITING = 100
 """So many threads of a process that wait for results are worth a warning."""
 ENOUGH_SECONDS = 0.02
 """So long the threads are to have enough to do without us."""
-QUEUED_SECONDS = 0.1
-"""Where a process delivers nothing for so long, what waits in it for a thread is given back."""
-_MEMORY_SECONDS = 1.0
 
 log = logging.getLogger("jobrunner.runner")
 
@@ -54,10 +50,10 @@ class MultiThreadRunner(TemplateRunner):
     def __init__(self, conf: RunSettings) -> None:
         super().__init__(conf)
         self.shared_status: dict[int, ProcessStatus] = {}
-        self._memory_at = 0.0
         self._news = PoolNews()
         self._filled: set[PoolWorker] = set()
         self._filling = Filling(self.max_processes)
+        self._wear = Wear(conf.max_memory)
         self._ahead = Ahead(MOST_AHEAD, SHORT_SECONDS, ENOUGH_SECONDS)
 
     @property
@@ -140,14 +136,8 @@ class MultiThreadRunner(TemplateRunner):
 
     def _recycle_processes(self) -> None:
         """Retire those that have done enough, or grown too large; end them when their last job is over."""
-        now = time.monotonic()
-        weigh = self.conf.max_memory is not None and now - self._memory_at >= _MEMORY_SECONDS
-        self._memory_at = now if weigh else self._memory_at
-        for pool in self.processes.values():
-            if not pool.retiring and pool.is_used_up:
-                self._retire(pool, f"{pool.most} jobs are enough")
-            if weigh and not pool.retiring and _resident(pool.pid) > (self.conf.max_memory or 0):
-                self._retire(pool, "its memory is above the limit")
+        for pool, why in self._wear.worn(self.processes.values()):
+            self._retire(pool, why)
 
     def _code_is_new(self) -> None:
         """What they have, they finish with the old code."""
@@ -220,8 +210,8 @@ class MultiThreadRunner(TemplateRunner):
     def _have_ended(self, pool: PoolWorker, *those: Running) -> None:
         # Together: to tell everybody of each takes longer than a short job.
         pool.done += len(those)
-        pool.heard_at, pool.is_asked_back = time.monotonic(), False
-        self._conclude(*those)
+        pool.backlog.moved()
+        self._attempts.conclude(*those)
         self._end_if_empty(pool)
 
     # Claimed ahead
@@ -240,28 +230,24 @@ class MultiThreadRunner(TemplateRunner):
     def _look_ahead(self) -> None:
         """Claim ahead while jobs are short; what waits behind long ones is given back, for any free thread to take."""
         self._ahead.turn(self.conf.threads * max(1, self._serving))
-        if self.waiting_processes:
-            self._ahead.none()  # a thread that gets free is for those that have waited
-        if self._attempts.are_delicate:
-            self._ahead.none()  # the death of this runner would cost what has not begun dear
-        now = time.monotonic()
+        self._ahead.heed(self._attempts)
         for pool in self.processes.values():
-            if pool.queued and not pool.is_asked_back and now - pool.heard_at >= QUEUED_SECONDS:
+            if pool.queued and pool.backlog.is_stuck:
                 self._ahead.none()
-                pool.is_asked_back = True
+                pool.backlog.asked_back()
                 self._tell(pool, "give_back")
 
     def _returned(self, worker: WorkerProcess, running: Running) -> None:
         if isinstance(worker, PoolWorker):
             del worker.held[running.claimed.id]
-            self._return(running)
+            self._attempts.put_back(running)
             self._end_if_empty(worker)
 
     def _moments(self) -> Iterator[float | None]:
         yield from super()._moments()
         for pool in self.processes.values():
-            if pool.queued and not pool.is_asked_back:
-                yield pool.heard_at + QUEUED_SECONDS
+            if pool.queued:
+                yield pool.backlog.next_moment
 
     # Signals to threads
 
@@ -315,10 +301,3 @@ class MultiThreadRunner(TemplateRunner):
 @functools.lru_cache(256)  # of many short jobs, most took no whole millisecond
 def _exit(pid: int, cpu_ms: int | None) -> Exit:
     return Exit(pid, cpu_ms=cpu_ms)
-
-
-def _resident(pid: int) -> int:
-    try:
-        return int(psutil.Process(pid).memory_info().rss) if pid else 0
-    except psutil.Error:
-        return 0

@@ -152,6 +152,15 @@ def install() -> None:
     sys.stderr = cast(Any, OutputRouter("stderr", 2))
 
 
+def flush() -> None:
+    """Have what was written so far leave this process, wherever a module has put its streams."""
+    for stream in (sys.stdout, sys.stderr):
+        try:  # noqa: SIM105 - of what `suppress` needs, each fork would copy ten pages
+            stream.flush()
+        except Exception:  # noqa: BLE001, S110 - it may be closed, or None, or have no room
+            pass
+
+
 def rebind() -> None:
     """Before a fork of which the descriptors will be others."""
     while _in_use:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from jobrunner.models import InvocationId
 from jobrunner.runner import messages
 from jobrunner.runner.ahead import Ahead
+from jobrunner.runner.backlog import Backlog
 from jobrunner.runner.running import Running
 from jobrunner.runner.settings import RunSettings
 from jobrunner.runner.template_runner import TemplateRunner
@@ -24,8 +25,6 @@ ENOUGH_SECONDS = 0.06
 """So long the processes are to have enough to do without us: the template forks several in a row then."""
 GATHER_SECONDS = 0.02
 """So long the ends of short jobs are gathered before a turn, while the template has others to begin."""
-LINED_UP_SECONDS = 0.1
-"""Where nothing ends for so long, what waits in the template for a place is given back."""
 
 
 class ChildProcessInfo(NamedTuple):
@@ -44,10 +43,8 @@ class ProcessRunner(TemplateRunner):
         super().__init__(conf)
         self._spare_key = 0
         self._ahead = Ahead(MOST_AHEAD, SHORT_SECONDS, ENOUGH_SECONDS)
-        self._heard_at = 0.0
-        """When a process last ended, or began to wait for a place."""
-        self._are_asked_back = False
-        """Whether the template was told since then to give back what waits."""
+        self._backlog = Backlog()
+        """What waits in the template for a place."""
         self._is_asked = False
         """Whether a job waits for an answer of this runner."""
 
@@ -96,30 +93,28 @@ class ProcessRunner(TemplateRunner):
     def _tend(self) -> None:
         self._is_asked = False
         self._ahead.turn(self.max_parallel_slots)
-        # A place that gets free is for those that have waited; and how many places a template has, it knows alone.
-        others_first = bool(self.waiting_processes) or self._templates.are_several
-        if others_first:
-            self._ahead.none()
-        if self._attempts.are_delicate:
-            self._ahead.none()  # the death of this runner would cost what has not begun dear
+        self._ahead.heed(self._attempts)
+        if self._templates.are_several:
+            self._ahead.none()  # how many places a template has, it knows alone
+        others_first = self._attempts.some_wait or self._templates.are_several
         if not self._lined_up:
-            self._heard_at, self._are_asked_back = time.monotonic(), False
-        elif not self._are_asked_back and (others_first or time.monotonic() >= self._heard_at + LINED_UP_SECONDS):
+            self._backlog.moved()
+        elif self._backlog.is_stuck or (others_first and not self._backlog.is_asked_back):
             self._ahead.none()
-            self._are_asked_back = True
+            self._backlog.asked_back()
             self._templates.ask_back()
 
     def _exited(self, key: int, pid: int, *facts: Any) -> None:
         worker = self._workers[key]
         if pid and worker.runnings:
-            self._heard_at, self._are_asked_back = time.monotonic(), False
-            self._ahead.delivered(1, self._heard_at - worker.begun_at)
+            self._backlog.moved()
+            self._ahead.delivered(1, time.monotonic() - worker.begun_at)
         super()._exited(key, pid, *facts)
 
     def _moments(self) -> Iterator[float | None]:
         yield from super()._moments()
-        if self._lined_up and not self._are_asked_back:
-            yield self._heard_at + LINED_UP_SECONDS
+        if self._lined_up:
+            yield self._backlog.next_moment
 
     # A turn costs as much as a short job: while there are places and work, the ends of several are recorded in one
 

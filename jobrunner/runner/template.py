@@ -125,8 +125,7 @@ class Template:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where a module ignores it, nobody can wait for a child
         name = trial_name(self._orders.number)
         self._name.rewrite(name)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        output_router.flush()
         template = os.getpid()
         pid = os.fork()
         if pid == 0:

@@ -114,7 +114,7 @@ class TemplateRunner(TemplateKeeper):
         worker = self._workers.pop(key)
         self._forget(worker)
         for running in worker.runnings:
-            self._give_back(running)
+            self._attempts.give_back(running)
 
     def _rest(self) -> None:
         """A process could not be had: there may be one in a moment, and not before."""
@@ -143,9 +143,9 @@ class TemplateRunner(TemplateKeeper):
         started = [one for one in worker.runnings if one not in unstarted]
         for running in started:
             running.exit = Exit(pid, *facts) if len(started) == 1 else Exit(pid, *facts)._replace(shared=True)
-            self._conclude(running)
+            self._attempts.conclude(running)
         for running in unstarted:
-            self._return(running)
+            self._attempts.put_back(running)
 
     def _died_with_template(self, key: int) -> None:
         self._exited(key, self._workers[key].pid, None, int(signal.SIGKILL), None, None)

@@ -1,12 +1,11 @@
 """The life of a worker process: forked from the template, it does one invocation and ends."""
 
-import mmap
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Mapping
-from os import _exit, environ
+from os import _exit
 from typing import Any, NamedTuple, NoReturn
 
 from jobrunner import environment, execution, kernel
@@ -14,8 +13,9 @@ from jobrunner.channel import frame, pair
 from jobrunner.context import Current, ProcessLink, enter_process, leave_process
 from jobrunner.errors import ChannelClosed, TaskUnknown
 from jobrunner.models import UNDELIVERED, Claimed, Failure, InvocationId, Outcome
-from jobrunner.runner import birth, sources
+from jobrunner.runner import birth, output_router, sources
 from jobrunner.runner.birth import Birth, hears_of_children, settle
+from jobrunner.runner.marks import Mark
 from jobrunner.worker_end import WorkerEnd
 
 WORKER_VARIABLE = "JOBRUNNER_WORKER"
@@ -88,7 +88,7 @@ def run_worker(given: Birth) -> NoReturn:
     try:
         template, foreign, take_name, streams, waits, name, channel, first, pass_env, spare = given
         settle(template, foreign, take_name, streams, waits)
-        environ[WORKER_VARIABLE] = name
+        os.environ[WORKER_VARIABLE] = name
         code = _work(WorkerEnd(channel), first, pass_env, spare)
     except ChannelClosed:
         pass  # nobody is left to be told
@@ -98,11 +98,11 @@ def run_worker(given: Birth) -> NoReturn:
         _exit(code)
 
 
-def _work(channel: WorkerEnd, first: list[Any], pass_env: list[str], spare: mmap.mmap | None) -> int:
+def _work(channel: WorkerEnd, first: list[Any], pass_env: list[str], spare: Mark | None) -> int:
     if spare is not None:
         _rehearse()
         first = channel.receive()
-        spare[0] = 1
+        spare.page[spare.place] = 1
     verb, *facts = first or channel.receive()
     if verb == "pool":
         from jobrunner.runner.thread_runner import thread_runner_process_main  # brings threading, see channel
@@ -169,11 +169,7 @@ def run_invocation(claimed: Claimed, around: Surroundings, channel: WorkerEnd) -
 
 
 def _deliver(channel: WorkerEnd, outcome: Outcome) -> int:
-    for stream in (sys.stdout, sys.stderr):
-        try:  # noqa: SIM105 - of what `suppress` needs, each fork would copy ten pages
-            stream.flush()
-        except Exception:  # noqa: S110 - the job may have closed or replaced it
-            pass
+    output_router.flush()
     try:
         if files := sources.news():
             channel.send("read", files)
@@ -189,13 +185,13 @@ def _deliver(channel: WorkerEnd, outcome: Outcome) -> int:
 def _prepare(claimed: Claimed, around: Surroundings) -> None:
     invocation_id, claim, attempt, *_ = claimed
     cwd, variables = around
-    environ["JOBRUNNER_JOB"] = str(invocation_id)
-    environ["JOBRUNNER_CLAIM"] = str(claim)
-    environ["JOBRUNNER_ATTEMPT"] = str(attempt)
+    os.environ["JOBRUNNER_JOB"] = str(invocation_id)
+    os.environ["JOBRUNNER_CLAIM"] = str(claim)
+    os.environ["JOBRUNNER_ATTEMPT"] = str(attempt)
     if cwd is not None:
         os.chdir(cwd)
     if variables and claimed.kind == "function":
-        environ.update(variables)
+        os.environ.update(variables)
 
 
 def _become_program(claimed: Claimed, around: Surroundings, channel: WorkerEnd, pass_env: list[str]) -> int:

@@ -2,12 +2,12 @@
 
 import contextlib
 import os
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 from jobrunner import channel
 from jobrunner.channel import Channel, Message
+from jobrunner.runner.backlog import Backlog
 from jobrunner.runner.messages import BadMessage
 from jobrunner.runner.running import Running
 from jobrunner.runner.thread_runner import Given
@@ -121,15 +121,13 @@ class PoolWorker(WorkerProcess):
         self.done = 0
         self.retiring = False
         """No more work is placed in it."""
-        self.heard_at = time.monotonic()
-        """When it last delivered something, or had nothing."""
-        self.is_asked_back = False
-        """Whether it was told since then to give back what it has not begun."""
+        self.backlog = Backlog()
+        """What waits in it for a thread."""
 
     def give(self, running: Running) -> None:
         """It is to do this one; `hand_over` follows."""
         if not self.held:
-            self.heard_at = time.monotonic()
+            self.backlog.moved()
         one = running.claimed
         args = one.args or "{}"
         self.held[one.id] = running

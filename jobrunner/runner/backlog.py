@@ -1,0 +1,33 @@
+"""What was claimed ahead and waits where it is to be done; where nothing moves there for long, it is asked back."""
+
+import time
+
+PATIENCE_SECONDS = 0.1
+"""Where nothing ends for so long, what waits behind it is given back, for others to begin."""
+
+
+class Backlog:
+    """Of one process of threads, or of the template: it is asked back once, until something moves again."""
+
+    def __init__(self) -> None:
+        self.moved()
+
+    def moved(self) -> None:
+        """Something has ended there, or nothing waits."""
+        self._moved_at = time.monotonic()
+        self.is_asked_back = False
+        """Whether it was told since then to give back what waits."""
+
+    def asked_back(self) -> None:
+        """It was told to give back what waits."""
+        self.is_asked_back = True
+
+    @property
+    def next_moment(self) -> float | None:
+        """When it is to be asked back, on the monotonic clock; None where it has been."""
+        return None if self.is_asked_back else self._moved_at + PATIENCE_SECONDS
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether nothing has moved for too long, and it has not been asked back."""
+        return not self.is_asked_back and time.monotonic() >= self._moved_at + PATIENCE_SECONDS

@@ -378,9 +378,14 @@ def _siblings() -> dict[int, tuple[str, bool]]:
 
 def neighbours() -> int:
     """How many processes of this runner work just now, this one among them: not those that wait for others."""
-    siblings = _siblings()
+    # Who works at both looks did so between them, all at once; one that has begun while the first was taken need not.
+    working = _who_works() & _who_works()
     waiters = {one.pid for one in marks(folder())}  # after them: who only now begins to wait is none of those that work
-    return sum(state not in "TZX" and not is_ahead for pid, (state, is_ahead) in siblings.items() if pid not in waiters)
+    return len(working - waiters)
+
+
+def _who_works() -> set[int]:
+    return {pid for pid, (state, is_ahead) in _siblings().items() if state not in "TZX" and not is_ahead}
 
 
 def kill_who_has_not_begun(number: int) -> list[list[int]]:

@@ -1,5 +1,6 @@
 """Jobs that do what they should not: each has an outcome with a name, its neighbours succeed and the runner goes on."""
 
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,21 @@ def test_what_goes_wrong_in_a_function_or_its_import_is_told(app: App, drain: Dr
     for error, (task, args, _, message) in zip(errors, WRONG, strict=True):
         assert message in error.message, (task, args)
         assert len(error.message) <= 10_000
+
+
+def test_what_a_job_has_opened_in_the_place_of_its_channel_gets_none_of_our_words(
+    app: App, drain: Drain, folder: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.settimeout(60)
+        listening.bind(str(folder / "socket"))
+        listening.listen(20)
+        task = "tests.together:connect_in_the_place_of_everything"
+        assert error_of(do(app, drain, task, {"path": str(folder / "socket"), "count": 20})).kind == "OutcomeLost"
+        for _ in range(20):
+            connected, _address = listening.accept()
+            with connected:
+                assert connected.recv(1000) == b""
 
 
 def test_the_signal_that_a_job_dies_of_is_told(app: App, drain: Drain) -> None:

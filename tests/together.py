@@ -379,13 +379,13 @@ def _siblings() -> dict[int, tuple[str, bool]]:
 
 def neighbours() -> int:
     """How many processes of this runner work just now, this one among them: not those that wait for others."""
-    # Whoever works both times did so in between; in one look, one that has ended could meet the one that followed it.
-    both = _working() & _working()
+    # Who works at both looks did so between them, all at once; one that has begun while the first was taken need not.
+    working = _who_works() & _who_works()
     waiters = {one.pid for one in marks(folder())}  # after them: who only now begins to wait is none of those that work
-    return len(both - waiters)
+    return len(working - waiters)
 
 
-def _working() -> set[int]:
+def _who_works() -> set[int]:
     return {pid for pid, (state, is_ahead) in _siblings().items() if state not in "TZX" and not is_ahead}
 
 

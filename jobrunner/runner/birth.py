@@ -5,7 +5,6 @@ can be is made ready before, no name is looked up in a module or in an object, a
 """
 
 import importlib
-import mmap
 import os
 import signal
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 from jobrunner.kernel import die_with_parent
 from jobrunner.models import UNDELIVERED
+from jobrunner.runner.marks import Mark
 
 WORKER_SIGNALS: dict[signal.Signals, Callable[[int, FrameType | None], object] | signal.Handlers] = {
     signal.SIGINT: signal.default_int_handler,
@@ -46,20 +46,20 @@ class Birth(NamedTuple):
     """Has others see in its environment which worker it is."""
     streams: tuple[int, int, int]
     """Descriptors, in the order of their numbers to come."""
-    waits: bool
-    """Whether it begins at the signal BEGIN, and not at once."""
+    waits: Mark | None
+    """Where it begins at the signal BEGIN, and not at once: what it sets then."""
     name: str
     channel: int
     first: list[Any]
     """The first message, if that came along."""
     pass_env: list[str]
     """Patterns of variables that commands see, too."""
-    spare: mmap.mmap | None
-    """Of one that is forked before there is work: a byte that tells the template when it has some."""
+    spare: Mark | None
+    """Where it is forked before there is work: what it sets when it has some."""
 
 
 def settle(
-    template: int, foreign: list[int], take_name: Callable[[], None], streams: tuple[int, int, int], waits: bool
+    template: int, foreign: list[int], take_name: Callable[[], None], streams: tuple[int, int, int], waits: Mark | None
 ) -> None:
     """Become what the first fields of a `Birth` say; ends the process where its template has ended."""
     _set_wakeup(-1)
@@ -69,8 +69,10 @@ def settle(
     setsid()
     if not die_with_parent(_KILL, template):
         os._exit(UNDELIVERED)
-    if waits:
+    if waits is not None:
         _sigwait(_BEGIN_ONLY)
+        page, place = waits
+        page[place] = 1
     heed_signals()
     stdin, stdout, stderr = streams
     dup2(stdin, 0)

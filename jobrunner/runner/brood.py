@@ -1,7 +1,6 @@
 """What a template has forked, from the fork to the reaping."""
 
 import contextlib
-import mmap
 import os
 import signal
 from resource import struct_rusage
@@ -9,17 +8,21 @@ from resource import struct_rusage
 from jobrunner import kernel
 from jobrunner.channel import Channel
 from jobrunner.runner.birth import BEGIN
+from jobrunner.runner.marks import Marks
 from jobrunner.runner.nursery import Nursery
 from jobrunner.runner.places import Order, Places, Ready
 from jobrunner.runner.worker import WORKER_VARIABLE, worker_name
 
-_MOST_IN_A_ROW = 6 if kernel.is_linux else 1
+_MOST_IN_A_ROW = 10 if kernel.is_linux else 1
 """More would keep it for too long from those that have ended. Elsewhere none is forked ahead: a blocked signal is lost
 where a task module ignores it, and who waits for it would outlive a killed template."""
 
 
 class Brood:
-    """From the first fork until all are reaped, or until `end`."""
+    """From the first fork until all are reaped, or until `end`.
+
+    What it tells of them waits for the channel's `flush`.
+    """
 
     def __init__(self, channel: Channel, nursery: Nursery, places: Places, own_name: str) -> None:
         """`own_name`: what tells the template, and what task modules start while they are imported, from workers."""
@@ -28,23 +31,17 @@ class Brood:
         self._places = places
         self._own_name = own_name
         self._workers: dict[int, int] = {}  # pid: key
-        self._spares: dict[int, mmap.mmap] = {}  # key of one that was forked ahead: a byte that is 1 when it has work
+        self._marks = Marks()
 
     # Orders
 
     def fork(self, order: Order) -> None:
         """Fork it now."""
-        try:
-            spare = mmap.mmap(-1, 1) if order.first == ["spare"] else None
-        except OSError as full:
-            self._could_not(order, full)
-            return
-        pids, error = self._nursery.fork([order], 1, self._foreign, spare)
+        mark = self._marks.give(order.key) if order.first == ["spare"] else None
+        pids, error = self._nursery.fork([order], [mark], self._foreign)
         if error is not None:
             self._could_not(order, error)
             return
-        if spare is not None:
-            self._spares[order.key] = spare
         self._begun(pids[0], order.key)
         order.close()
 
@@ -59,14 +56,14 @@ class Brood:
     def give_back(self) -> None:
         """Forget what waits for a place."""
         for key in self._places.drop_all():
-            self._channel.post("dropped", key)
+            self._channel.queue("dropped", key)
         while self._places.ready:
             self._drop(self._places.ready[0])
 
     def signal(self, key: int, number: int) -> None:
         """Send it to the worker with this key, if there is one; one that still waits for a place is dropped."""
         if self._places.drop(key):
-            self._channel.post("dropped", key)
+            self._channel.queue("dropped", key)
             return
         for one in self._places.ready:
             if one.key == key:
@@ -81,7 +78,8 @@ class Brood:
     def _drop(self, one: Ready) -> None:
         self._places.ready.remove(one)
         os.kill(one.pid, signal.SIGKILL)
-        self._channel.post("dropped", one.key)
+        self._marks.forget(one.key)
+        self._channel.queue("dropped", one.key)
 
     # Forking
 
@@ -99,7 +97,8 @@ class Brood:
                 return
 
     def _fork_in_a_row(self, orders: list[Order], free: int) -> None:
-        pids, error = self._nursery.fork(orders, free, self._foreign)
+        marks = [None if place < free else self._marks.give(order.key) for place, order in enumerate(orders)]
+        pids, error = self._nursery.fork(orders, marks, self._foreign)
         for place, (pid, order) in enumerate(zip(pids, orders, strict=False)):
             if place < free:
                 self._begun(pid, order.key)
@@ -108,7 +107,10 @@ class Brood:
             order.close()
         if error is not None:
             self._could_not(orders[len(pids)], error)
-            self._places.put_back(orders[len(pids) + 1 :])
+            later = orders[len(pids) + 1 :]
+            for order in later:
+                self._marks.forget(order.key)
+            self._places.put_back(later)
 
     @property
     def _foreign(self) -> list[int]:
@@ -116,12 +118,13 @@ class Brood:
         return [*self._places.descriptors, *self._channel.untaken]
 
     def _could_not(self, order: Order, error: OSError) -> None:
-        self._channel.post("not_forked", order.key, error.strerror)
+        self._channel.queue("not_forked", order.key, error.strerror)
+        self._marks.forget(order.key)
         order.close()
 
     def _begun(self, pid: int, key: int) -> None:
         self._workers[pid] = key
-        self._channel.post("forked", key, pid)
+        self._channel.queue("forked", key, pid)
 
     # Reaping
 
@@ -144,21 +147,13 @@ class Brood:
 
     def _reaped(self, pid: int, status: int, usage: struct_rusage) -> None:
         key = self._workers.pop(pid, None)
-        if key is None and (key := self._never_begun(pid)) is None:
+        if key is None and (key := self._places.not_ready(pid)) is None:
             return  # an adopted orphan, or one that was dropped
-        spare = self._spares.pop(key, None)
-        if spare is not None and not spare[0]:
+        if not self._marks.has_begun(key):
             self._channel.queue("unused", key)
+        self._marks.forget(key)
         self.clear_away(pid)
         self._channel.queue("exit", key, pid, *_exit_facts(status), *_usage_facts(usage))
-
-    def _never_begun(self, pid: int) -> int | None:
-        for one in self._places.ready:
-            if one.pid == pid:
-                self._places.ready.remove(one)
-                self._channel.queue("unused", one.key)
-                return one.key
-        return None
 
     def clear_away(self, pid: int) -> None:
         """Kill what a child that has ended left in its process group."""
@@ -175,7 +170,7 @@ class Brood:
             return
         # The template's own name has, too, what a task module started while it was imported.
         alive = {self._own_name, *map(worker_name, self._workers.values())}
-        some_work = any(key not in self._spares or self._spares[key][0] for key in self._workers.values())
+        some_work = any(map(self._marks.has_begun, self._workers.values()))
         for pid in strangers:
             name = kernel.environment(pid).get(WORKER_VARIABLE)
             # One that has emptied its environment may belong to any job that still runs.

@@ -1,12 +1,12 @@
 """Where a template forks its workers: what they begin with is made ready, then they are forked in a row."""
 
-import mmap
 import os
 from collections.abc import Sequence
 
 from jobrunner import kernel
 from jobrunner.runner import output_router
 from jobrunner.runner.birth import Birth
+from jobrunner.runner.marks import Mark
 from jobrunner.runner.places import Order
 from jobrunner.runner.worker import run_worker, worker_name
 
@@ -23,14 +23,14 @@ class Nursery:
         self._stdin = os.open(os.devnull, os.O_RDONLY)
 
     def fork(
-        self, orders: Sequence[Order], begin: int, foreign: Sequence[int] = (), spare: mmap.mmap | None = None
+        self, orders: Sequence[Order], marks: Sequence[Mark | None], foreign: Sequence[int]
     ) -> tuple[list[int], OSError | None]:
-        """Fork workers for these; those behind the first `begin` ones wait for the signal BEGIN.
+        """Fork workers for these; those with a mark begin when they are told to, and set it then.
 
         `foreign`: descriptors that are none of theirs. Gives their pids, fewer than the orders where an error says why.
         What a template writes to after a fork it has to copy, so nothing else is done in between.
         """
-        births = self._births(orders, begin, foreign, spare)
+        births = self._births(orders, marks, foreign)
         pids: list[int] = []
         try:
             for birth in births:
@@ -42,28 +42,27 @@ class Nursery:
             return pids, error
         return pids, None
 
-    def _births(
-        self, orders: Sequence[Order], begin: int, foreign: Sequence[int], spare: mmap.mmap | None
-    ) -> list[Birth]:
+    def _births(self, orders: Sequence[Order], marks: Sequence[Mark | None], foreign: Sequence[int]) -> list[Birth]:
         output_router.flush()
         output_router.rebind()
         births = []
-        for place, order in enumerate(orders):
+        for order, mark in zip(orders, marks, strict=True):
             others = (descriptor for one in orders if one is not order for descriptor in one.descriptors)
             channel, stdout, stderr = order.descriptors
             name = worker_name(order.key)
+            is_spare = order.first == ["spare"]
             births.append(
                 Birth(
                     template=self._pid,
                     foreign=[*self._mine, *foreign, *others],
                     take_name=self._name.writer(name),
                     streams=(self._stdin, stdout, stderr),
-                    waits=place >= begin,
+                    waits=None if is_spare else mark,
                     name=name,
                     channel=channel,
                     first=order.first,
                     pass_env=self._pass_env,
-                    spare=spare,
+                    spare=mark if is_spare else None,
                 )
             )
         return births

@@ -63,6 +63,14 @@ class Places:
                 return True
         return False
 
+    def not_ready(self, pid: int) -> int | None:
+        """This process has ended before it was told to begin: gives its key, None where there was none."""
+        for one in self.ready:
+            if one.pid == pid:
+                self.ready.remove(one)
+                return one.key
+        return None
+
     def drop_all(self) -> list[int]:
         """Forget all; gives their keys."""
         keys = [order.key for order in self._orders]

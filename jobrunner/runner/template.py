@@ -101,16 +101,17 @@ class Template:
     def _turn(self) -> None:
         # It never waits for the runner to read, who may be waiting for it.
         writers = [self._channel.fileno()] if self._channel.has_more_to_send else []
-        readable, writable, _ = select.select([self._channel.fileno(), self._wakeup_read], writers, [])
-        if writable:
-            self._channel.flush()
+        readable, _, _ = select.select([self._channel.fileno(), self._wakeup_read], writers, [])
         if self._wakeup_read in readable:
             os.read(self._wakeup_read, 4096)
             self._brood.reap()
         if self._channel.fileno() in readable:
-            for verb, *facts in self._channel.read():
+            # To the end, since orders come one by one, as their descriptors do; then those for which there is a place
+            # are forked in a row.
+            for verb, *facts in self._channel.read(to_the_end=True):
                 _VERBS[verb](self, *facts)
             self._brood.fill()
+        self._channel.flush()
 
     def _import(self, module: str) -> None:
         error = trial.error_of(module)

@@ -1,6 +1,5 @@
 """The life of a worker process: forked from the template, it does one invocation and ends."""
 
-import mmap
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from jobrunner.errors import ChannelClosed, TaskUnknown
 from jobrunner.models import UNDELIVERED, Claimed, Failure, InvocationId, Outcome
 from jobrunner.runner import birth, output_router, sources
 from jobrunner.runner.birth import Birth, hears_of_children, settle
+from jobrunner.runner.marks import Mark
 from jobrunner.worker_end import WorkerEnd
 
 WORKER_VARIABLE = "JOBRUNNER_WORKER"
@@ -98,11 +98,11 @@ def run_worker(given: Birth) -> NoReturn:
         _exit(code)
 
 
-def _work(channel: WorkerEnd, first: list[Any], pass_env: list[str], spare: mmap.mmap | None) -> int:
+def _work(channel: WorkerEnd, first: list[Any], pass_env: list[str], spare: Mark | None) -> int:
     if spare is not None:
         _rehearse()
         first = channel.receive()
-        spare[0] = 1
+        spare.page[spare.place] = 1
     verb, *facts = first or channel.receive()
     if verb == "pool":
         from jobrunner.runner.thread_runner import thread_runner_process_main  # brings threading, see channel

@@ -97,7 +97,7 @@ class Channel:
 
     @property
     def untaken(self) -> list[int]:
-        """Descriptors that came in, where the rest of their message has not, and nobody could take them."""
+        """Descriptors that came in, and whose message is not handled yet, or not even there as a whole."""
         return self._descriptors
 
     def queue(self, *message: Json) -> None:

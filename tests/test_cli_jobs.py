@@ -1,4 +1,5 @@
 import json
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -243,6 +244,14 @@ def test_a_reader_that_leaves_is_no_error(cli: Cli) -> None:
     process.stdout = None
     _, err = process.communicate()
     assert (process.returncode, err) == (141, "")
+
+
+def test_a_runner_without_standard_streams_does_the_work(cli: Cli) -> None:
+    cli("enqueue", "shop:write", "out=hello", "err=bad")
+    words = shlex.join(cli.command("run", "--drain", "--max-idle", "0", "--allow-root"))
+    done = subprocess.run(["sh", "-c", f"{words} <&- >&- 2>&-"], cwd=cli.folder, env=cli.environment, check=False)
+    assert done.returncode == 0
+    assert sorted(cli("log", "1").stdout) == sorted("hellobad")
 
 
 def test_a_full_disk_is_told(cli: Cli) -> None:

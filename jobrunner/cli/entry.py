@@ -77,9 +77,25 @@ def jobrunner(
         status(context)
 
 
+def _open_missing() -> None:
+    """Open the null device where this program was started without one of the three streams, as by `>&-`.
+
+    What is opened next would get its number, and what others print there.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8"))  # noqa: SIM115 - to the end
+
+
 def run(arguments: Sequence[str]) -> int:
     """Do what the command line says; gives the exit code."""
     called = Session()
+    _open_missing()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # what cannot be shown is written out
     try:

@@ -108,7 +108,8 @@ class ProcessRunner(TemplateRunner):
         worker = self._workers[key]
         if pid and worker.runnings:
             self._backlog.moved()
-            self._ahead.delivered(1, time.monotonic() - worker.begun_at)
+            if worker.begun_at:  # it may have died before
+                self._ahead.delivered(1, time.monotonic() - worker.begun_at)
         super()._exited(key, pid, *facts)
 
     def _moments(self) -> Iterator[float | None]:

@@ -65,7 +65,7 @@ class Template:
     def main(self) -> None:
         """Import, say so, and obey until the runner is gone."""
         for name in self._orders.drop_env:
-            del os.environ[name]
+            os.environ.pop(name, None)
         kernel.adopt_orphans()
         for module in self._orders.own:  # now, and not in each worker: they may be of another version by then
             importlib.import_module(module)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _IN_MODIFY = 0x2
-_IN_ATTRIB = 0x4
+_IN_CLOSE_NOWRITE = 0x10
 _EVENT = struct.Struct("iIII")
 _EVENTS = 256 * _EVENT.size
 _IN_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
@@ -100,7 +100,7 @@ class OwnEnvironment:
 
 
 class FileChanges(NamedTuple):
-    """What happened to a watched file: whether its content was written; whether then its times were set."""
+    """What happened to a watched file: whether it was written; whether then it was opened to be read, and closed."""
 
     written: bool
     touched: bool
@@ -125,7 +125,7 @@ def watch_changes(path: os.PathLike[str]) -> int | None:
         descriptor = int(_libc.inotify_init1(_IN_FLAGS))
     if descriptor < 0:
         return None
-    watch = _libc.inotify_add_watch(descriptor, os.fsencode(path), _IN_MODIFY | _IN_ATTRIB)
+    watch = _libc.inotify_add_watch(descriptor, os.fsencode(path), _IN_MODIFY | _IN_CLOSE_NOWRITE)
     if watch < 0:
         os.close(descriptor)
         return None
@@ -143,8 +143,8 @@ def file_changes(descriptor: int) -> FileChanges:
             events = os.read(descriptor, _EVENTS)
             is_full = len(events) == _EVENTS
             for _, last, _, _ in _EVENT.iter_unpack(events):  # of a file, not of a folder: no names between them
-                written |= last != _IN_ATTRIB
-    return FileChanges(written, last == _IN_ATTRIB)
+                written |= last != _IN_CLOSE_NOWRITE
+    return FileChanges(written, last == _IN_CLOSE_NOWRITE)
 
 
 def stop_watching(descriptor: int) -> None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from jobrunner.errors import UsageError
 from jobrunner.facts import Facts
@@ -212,7 +212,10 @@ class Options(Facts):
     def _expires_at(self, now: int) -> int | None:
         if self.expires is None:
             return None
-        return instant_ms(self.expires) if isinstance(self.expires, Moment) else now + duration_ms(self.expires)
+        # Not isinstance: to look whether something is of a Protocol brings `inspect`.
+        if hasattr(self.expires, "timestamp"):
+            return instant_ms(cast(Moment, self.expires))
+        return now + duration_ms(self.expires)
 
 
 class Pattern:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from time import time_ns
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 from jobrunner.errors import UsageError
 
@@ -27,7 +27,6 @@ class Span(Protocol):
         """How long it is."""
 
 
-@runtime_checkable
 class Moment(Protocol):
     """A `datetime.datetime`; one without an offset is local time."""
 

@@ -118,6 +118,18 @@ def test_where_no_process_can_be_forked_jobs_wait_without_spending_an_attempt(
         running.stop()
 
 
+def test_no_process_is_missed_that_only_waits_for_a_place(app: App, runner: StartRunner) -> None:
+    with group_of_processes() as group:
+        running = runner(mode="process", jobs=2)
+        until(lambda: running.workers)
+        group.add([running.pid, running.template, *running.workers])
+        group.allow(3)
+        jobs = [app.enqueue("tests.together:nothing") for _ in range(400)]
+        app.wait(jobs, timeout=120)
+        assert "can be forked" not in running.stderr
+        running.stop()
+
+
 ENQUEUER = """
 import sys
 from jobrunner import App

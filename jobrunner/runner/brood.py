@@ -105,12 +105,12 @@ class Brood:
             else:
                 self._places.ready.append(Ready(pid, order.key))
             order.close()
-        if error is not None:
-            self._could_not(orders[len(pids)], error)
-            later = orders[len(pids) + 1 :]
-            for order in later:
-                self._marks.forget(order.key)
-            self._places.put_back(later)
+        later = orders[len(pids) :]
+        if error is not None and len(pids) < free:  # those that have no place yet may be had when they have one
+            self._could_not(later.pop(0), error)
+        for order in later:
+            self._marks.forget(order.key)
+        self._places.put_back(later)
 
     @property
     def _foreign(self) -> list[int]:

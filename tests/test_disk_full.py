@@ -1,5 +1,6 @@
 """A disk that is full, and has room again: everything is recorded, and every job was done once."""
 
+import json
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 from jobrunner import App, JobRunnerError
 from jobrunner.database import Database
 from jobrunner.errors import DatabaseBroken, NotWritten
+from tests.cli_helpers import Cli
 from tests.helpers.command_runner import CommandRunner
 from tests.helpers.disks import failing_syncs, fill, resize, small_disk
 from tests.helpers.files import rows
@@ -149,6 +151,25 @@ def test_a_disk_that_fails_for_a_while_is_waited_out(app: App, folder: Path, pat
         runner.process.terminate()
         runner.ends(0)
     healthy(path, folder, [job.id])
+
+
+def test_an_outbox_elsewhere_is_drained_when_there_is_room_again(app: App, folder: Path, path: Path) -> None:
+    first = app.enqueue("tests.tasks:length", {"text": "x"})
+    shop = folder / "shop.db"
+    Cli(folder).ok("init", "shop.db", "--outbox")
+    with CommandRunner(folder, path, "--outbox", str(shop), "--min-free", "0") as runner:
+        until(lambda: rows(path, "SELECT status FROM jobs") == [("success",)])
+        filler = fill(path.parent)
+        job = json.dumps({"task": "tests.tasks:length", "args": {"text": 300_000 * "x"}})
+        rows(shop, "INSERT INTO jr_outbox(job) VALUES (?)", job)
+        runner.says(TOLD)
+        filler.unlink()
+        runner.says(AGAIN)
+        done = [(first.id, "1"), (first.id + 1, "300000")]
+        until(lambda: rows(path, "SELECT id, result FROM jobs WHERE status = 'success'") == done)
+        assert rows(shop, "SELECT count(*) FROM jr_outbox") == [(0,)]
+        runner.process.terminate()
+        runner.ends(0)
 
 
 def test_little_room_is_left_to_outcomes(app: App, folder: Path, path: Path) -> None:

@@ -73,7 +73,7 @@ class Chores(Closing):
         """When they are to be done though nothing happens, on the monotonic clock."""
         now = time.monotonic()
         moments = [now + RESCUE_SECONDS]
-        if not self._shutdown.is_asked_for:
+        if not (self._shutdown.is_asked_for or self._setback.is_resting):
             moments.append(now + self._outboxes.poll_seconds)
         if not self._setback.is_on and self._housekeeping.next_moment is not None:
             moments.append(self._housekeeping.next_moment)
@@ -116,7 +116,7 @@ class Chores(Closing):
                 self._housekeeping.tidy()
 
     def _drain_outboxes(self) -> None:
-        if self._shutdown.is_asked_for or self._setback.is_on:
+        if self._shutdown.is_asked_for or self._setback.is_resting:
             return
         with self._setback.survived():
             if self._outboxes.drain():

@@ -10,7 +10,7 @@ from jobrunner.channel import Channel
 from jobrunner.runner.birth import BEGIN
 from jobrunner.runner.marks import Marks
 from jobrunner.runner.nursery import Nursery
-from jobrunner.runner.places import Order, Places, Ready
+from jobrunner.runner.places import Order, Places
 from jobrunner.runner.worker import WORKER_VARIABLE, worker_name
 
 _MOST_IN_A_ROW = 10 if kernel.is_linux else 1
@@ -37,7 +37,7 @@ class Brood:
 
     def fork(self, order: Order) -> None:
         """Fork it now."""
-        mark = self._marks.give(order.key) if order.first == ["spare"] else None
+        mark = self._marks.give(order.key) if order.is_spare else None
         pids, error = self._nursery.fork([order], [mark], self._foreign)
         if error is not None:
             self._could_not(order, error)
@@ -57,17 +57,17 @@ class Brood:
         """Forget what waits for a place."""
         for key in self._places.drop_all():
             self._channel.queue("dropped", key)
-        while self._places.ready:
-            self._drop(self._places.ready[0])
+        for pid in list(self._places.ready):
+            self._drop(pid)
 
     def signal(self, key: int, number: int) -> None:
         """Send it to the worker with this key, if there is one; one that still waits for a place is dropped."""
         if self._places.drop(key):
             self._channel.queue("dropped", key)
             return
-        for one in self._places.ready:
-            if one.key == key:
-                self._drop(one)
+        for pid, held in self._places.ready.items():
+            if held == key:
+                self._drop(pid)
                 return
         # Only processes that we have not reaped yet: their pids cannot have been given to others.
         for pid, held in self._workers.items():
@@ -75,11 +75,11 @@ class Brood:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, number)
 
-    def _drop(self, one: Ready) -> None:
-        self._places.ready.remove(one)
-        os.kill(one.pid, signal.SIGKILL)
-        self._marks.forget(one.key)
-        self._channel.queue("dropped", one.key)
+    def _drop(self, pid: int) -> None:
+        key = self._places.ready.pop(pid)
+        os.kill(pid, signal.SIGKILL)
+        self._marks.forget(key)
+        self._channel.queue("dropped", key)
 
     # Forking
 
@@ -88,9 +88,9 @@ class Brood:
         # A spare counts: whoever sends something that has to wait has given work to the spare before.
         while (free := self._places.free(self._workers.values())) > 0:
             if self._places.ready:
-                one = self._places.ready.popleft()
-                os.kill(one.pid, BEGIN)
-                self._begun(one.pid, one.key)
+                pid = next(iter(self._places.ready))
+                os.kill(pid, BEGIN)
+                self._begun(pid, self._places.ready.pop(pid))
             elif orders := self._places.take(_MOST_IN_A_ROW):
                 self._fork_in_a_row(orders, free)
             else:
@@ -103,7 +103,7 @@ class Brood:
             if place < free:
                 self._begun(pid, order.key)
             else:
-                self._places.ready.append(Ready(pid, order.key))
+                self._places.ready[pid] = order.key
             order.close()
         later = orders[len(pids) :]
         if error is not None and len(pids) < free:  # those that have no place yet may be had when they have one
@@ -147,7 +147,9 @@ class Brood:
 
     def _reaped(self, pid: int, status: int, usage: struct_rusage) -> None:
         key = self._workers.pop(pid, None)
-        if key is None and (key := self._places.not_ready(pid)) is None:
+        if key is None:
+            key = self._places.ready.pop(pid, None)
+        if key is None:
             return  # an adopted orphan, or one that was dropped
         if not self._marks.has_begun(key):
             self._channel.queue("unused", key)
@@ -164,8 +166,8 @@ class Brood:
 
     def sweep(self) -> None:
         """Kill what daemonised out of the process group of a job that is over; its own children come to us next."""
-        ready = {one.pid for one in self._places.ready}
-        strangers = [pid for pid in kernel.children() if pid not in self._workers and pid not in ready]
+        ours, ready = self._workers, self._places.ready
+        strangers = [pid for pid in kernel.children() if pid not in ours and pid not in ready]
         if not strangers:
             return
         # The template's own name has, too, what a task module started while it was imported.
@@ -182,7 +184,7 @@ class Brood:
         """Kill everything below us; returns when all is reaped."""
         signal.set_wakeup_fd(-1)
         while True:
-            for pid in kernel.children() or [*self._workers, *(one.pid for one in self._places.ready)]:
+            for pid in kernel.children() or [*self._workers, *self._places.ready]:
                 for end in (os.killpg, os.kill):
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         end(pid, signal.SIGKILL)

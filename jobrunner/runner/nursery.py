@@ -50,19 +50,18 @@ class Nursery:
             others = (descriptor for one in orders if one is not order for descriptor in one.descriptors)
             channel, stdout, stderr = order.descriptors
             name = worker_name(order.key)
-            is_spare = order.first == ["spare"]
             births.append(
                 Birth(
                     template=self._pid,
                     foreign=[*self._mine, *foreign, *others],
                     take_name=self._name.writer(name),
                     streams=(self._stdin, stdout, stderr),
-                    waits=None if is_spare else mark,
+                    waits=None if order.is_spare else mark,
                     name=name,
                     channel=channel,
                     first=order.first,
                     pass_env=self._pass_env,
-                    spare=mark if is_spare else None,
+                    spare=mark if order.is_spare else None,
                 )
             )
         return births

@@ -13,17 +13,15 @@ class Order(NamedTuple):
     descriptors: list[int]
     first: list[Any]
 
+    @property
+    def is_spare(self) -> bool:
+        """Whether there is no work for it yet."""
+        return self.first == ["spare"]
+
     def close(self) -> None:
         """Close the descriptors, which whoever made the order has given away."""
         for descriptor in self.descriptors:
             os.close(descriptor)
-
-
-class Ready(NamedTuple):
-    """A worker that is forked, and begins when it is told to."""
-
-    pid: int
-    key: int
 
 
 class Places:
@@ -35,8 +33,8 @@ class Places:
         self.apart: set[int] = set()
         """Workers that are stopped while they wait for others, and need no place."""
         self._orders: deque[Order] = deque()
-        self.ready: deque[Ready] = deque()
-        """They were lined up before the orders."""
+        self.ready: dict[int, int] = {}
+        """The pids and keys of workers that are forked, and begin when told to: they came before the orders."""
 
     def add(self, order: Order) -> None:
         """It waits for a place."""
@@ -62,14 +60,6 @@ class Places:
                 order.close()
                 return True
         return False
-
-    def not_ready(self, pid: int) -> int | None:
-        """This process has ended before it was told to begin: gives its key, None where there was none."""
-        for one in self.ready:
-            if one.pid == pid:
-                self.ready.remove(one)
-                return one.key
-        return None
 
     def drop_all(self) -> list[int]:
         """Forget all; gives their keys."""

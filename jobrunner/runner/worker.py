@@ -149,6 +149,8 @@ def run_invocation(claimed: Claimed, around: Surroundings, channel: WorkerEnd) -
     before = None if module in sys.modules else kernel.open_descriptors()
     try:
         _prepare(claimed, around)
+        if around is not _UNSAID:
+            os.environ.update(around.env)
         found = execution.find(task)
         args = execution.load_args(args_text or "{}")
     except TaskUnknown as error:
@@ -184,14 +186,12 @@ def _deliver(channel: WorkerEnd, outcome: Outcome) -> int:
 
 def _prepare(claimed: Claimed, around: Surroundings) -> None:
     invocation_id, claim, attempt, *_ = claimed
-    cwd, variables = around
+    cwd, _ = around
     os.environ["JOBRUNNER_JOB"] = str(invocation_id)
     os.environ["JOBRUNNER_CLAIM"] = str(claim)
     os.environ["JOBRUNNER_ATTEMPT"] = str(attempt)
     if cwd is not None:
         os.chdir(cwd)
-    if variables and claimed.kind == "function":
-        os.environ.update(variables)
 
 
 def _become_program(claimed: Claimed, around: Surroundings, channel: WorkerEnd, pass_env: list[str]) -> int:

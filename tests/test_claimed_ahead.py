@@ -132,6 +132,22 @@ def test_what_a_job_waits_for_is_done_before_what_was_claimed_ahead(
     app.wait(long, timeout=60)
 
 
+@pytest.mark.parametrize("others", [0, 1], ids=["alone", "beside a long job"])
+def test_what_a_job_waits_for_gets_its_slot_where_it_was_claimed_ahead_and_others_wait(
+    app: App, runner: StartRunner, folder: Path, mode: str, others: int
+) -> None:
+    for _ in range(MANY[mode]):
+        app.enqueue("tests.together:nothing", priority=1)
+    awaited = app.enqueue("tests.together:nothing", priority=-1)
+    waiter = app.enqueue("tests.together:wait_for", {"ids": [awaited.id]})
+    long = [app.enqueue("tests.tasks:wait_for_file", {"name": "go"}) for _ in range(others)]
+    long += [app.enqueue("tests.tasks:wait_for_file", {"name": "go"}, priority=-2) for _ in range(300)]
+    runner(mode=mode, jobs=1 + others, threads=1)
+    assert waiter.result(timeout=30) == [None]
+    (folder / "go").touch()
+    app.wait(long, timeout=60)
+
+
 def test_limits_hold_for_what_is_claimed_ahead(app: App, runner: StartRunner, path: Path, mode: str) -> None:
     jobs = [app.enqueue("tests.together:nothing", concurrency=2, concurrency_key="few") for _ in range(300)]
     others = [app.enqueue("tests.together:nothing") for _ in range(300)]

@@ -10,6 +10,8 @@ class Backlog:
     """Of one process of threads, or of the template: it is asked back once, until something moves again."""
 
     def __init__(self) -> None:
+        self._answers_due = 0
+        self._asked_at = 0.0
         self.moved()
 
     def moved(self) -> None:
@@ -21,11 +23,24 @@ class Backlog:
     def asked_back(self) -> None:
         """It was told to give back what waits."""
         self.is_asked_back = True
+        self._answers_due += 1
+        self._asked_at = time.monotonic()
+
+    def came_back(self) -> None:
+        """It has answered, and has given back what waited."""
+        self._answers_due = max(0, self._answers_due - 1)  # a job may have said so in its place
+
+    @property
+    def is_coming_back(self) -> bool:
+        """Whether what waited is on its way back; where a job lets nobody else run, that is expected for a moment."""
+        return self._answers_due > 0 and time.monotonic() < self._asked_at + PATIENCE_SECONDS
 
     @property
     def next_moment(self) -> float | None:
-        """When it is to be asked back, on the monotonic clock; None where it has been."""
-        return None if self.is_asked_back else self._moved_at + PATIENCE_SECONDS
+        """When it is to be asked back, or is expected no more, on the monotonic clock."""
+        if self.is_asked_back:
+            return self._asked_at + PATIENCE_SECONDS if self.is_coming_back else None
+        return self._moved_at + PATIENCE_SECONDS
 
     @property
     def is_stuck(self) -> bool:

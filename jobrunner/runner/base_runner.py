@@ -27,7 +27,7 @@ from jobrunner.runner.setback import Setback
 from jobrunner.runner.settings import RunSettings, settings_of
 from jobrunner.runner.shutdown import Shutdown
 from jobrunner.runner.stop_signals import StopSignals
-from jobrunner.runner.turn import NOTHING, Done, Turn
+from jobrunner.runner.turn import NOTHING, Done, Room, Turn
 from jobrunner.runner.waiting import ClassifiedInvocations, Reply, WaitingRoom, default_max_paused
 
 LOCK_SECONDS = 1.0
@@ -239,6 +239,14 @@ class BaseRunner(Placing):
         """How many more than the slots may be claimed now, to be begun at once when one is free."""
         return 0
 
+    @property
+    def _lined_up(self) -> int:
+        """How many were claimed ahead, and wait for a slot."""
+        return 0
+
+    def _room(self) -> Room:
+        return Room(self._reclaim_available_slots(), self._claims_ahead(), self._lined_up)
+
     def _may_claim(self) -> bool:
         is_hindered = self._chores.is_short_of_room or (self._setback.is_on and self._recorder.has_more)
         return not self._is_stopping and not is_hindered
@@ -248,15 +256,13 @@ class BaseRunner(Placing):
             return False
         if self._recorder.has_more:
             return True
-        slots, ahead = self._reclaim_available_slots(), self._claims_ahead()
-        return self._turn.wants(slots, ahead, may_claim=self._may_claim()) or self._has_news()
+        return self._turn.wants(self._room(), may_claim=self._may_claim()) or self._has_news()
 
     def _transact(self) -> Done:
         done = NOTHING
         if self._wants_transaction():
             with self._setback.survived():
-                slots, ahead = self._reclaim_available_slots(), self._claims_ahead()
-                done = self._turn.take(slots, ahead, self._write_news, may_claim=self._may_claim())
+                done = self._turn.take(self._room(), self._write_news, may_claim=self._may_claim())
                 self._news_are_written()
                 self._setback.end()
                 if done.ended_some:

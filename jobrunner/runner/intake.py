@@ -64,8 +64,11 @@ class Intake:
         """Whether `take` has something to do."""
         return self._is_due() or (self.room(free) > 0 and (self._may_be_pending or self._is_let_in()))
 
-    def take(self, free: int) -> list[Claimed]:
-        """Inside a transaction: let the clock act, then claim for the free slots. `written` or `undone` follows."""
+    def take(self, free: int, *, awaited_only: bool = False) -> list[Claimed]:
+        """Inside a transaction: let the clock act, then claim for the free slots. `written` or `undone` follows.
+
+        `awaited_only`: this time it takes none but those that others wait for.
+        """
         self.ended_some = False
         if self._is_due():
             self.ended_some = broker.promote_and_expire(self._database) > 0
@@ -74,9 +77,10 @@ class Intake:
         room = self.room(free)
         if room <= 0 or not (self._may_be_pending or self._is_let_in()):
             return []
-        taken = claims.take(self._database, self._runner, self._queues, room, awaited_only=self.is_exhausted)
+        only = self.is_exhausted or awaited_only
+        taken = claims.take(self._database, self._runner, self._queues, room, awaited_only=only)
         self.ended_some |= taken.dropped > 0
-        self._may_be_pending = taken.more or len(taken.claimed) == room
+        self._may_be_pending = taken.more or awaited_only or len(taken.claimed) == room
         self._let_in_at = taken.next_at
         if taken.rated:
             self._is_due_at_known = False

@@ -60,10 +60,10 @@ class Progressed(NamedTuple):
     message: str | None
 
 
-class GaveBack(NamedTuple):
-    """The worker has not begun it, and does not have it any more; `why`: its code has no such task."""
+class Unknown(NamedTuple):
+    """The worker has not begun it, since its code has no such task."""
 
-    why: str | None = None
+    why: str
 
 
 class Imported(NamedTuple):
@@ -89,7 +89,7 @@ class Done(NamedTuple):
     jobs: list[tuple[int, int, Outcome, int]]
 
 
-Said = Delivered | Began | Wrote | Asks | Waits | Progressed | Policy | GaveBack | Imported | Read
+Said = Delivered | Began | Wrote | Asks | Waits | Progressed | Policy | Unknown | Imported | Read
 """A Policy is what the task declares."""
 
 
@@ -105,8 +105,10 @@ def _parse(message: Message) -> Said:
     match message:
         case ["outcome", result, failure, *measured]:
             return Delivered(_outcome(result, failure), _cpu_ms(measured))
-        case ["began"] | ["returned"] | ["unknown", str()]:
-            return Began() if message == ["began"] else GaveBack(*(_clean(why)[:MAX_PROGRESS] for why in message[1:]))
+        case ["began"]:
+            return Began()
+        case ["unknown", str(why)]:
+            return Unknown(_clean(why)[:MAX_PROGRESS])
         case ["output", "stdout" | "stderr" as stream, str(text)]:
             return Wrote(stream, _bytes(text))
         case ["ask", str(verb), list(facts)]:
@@ -139,6 +141,14 @@ def parse_done(message: Message) -> Done:
         return Done(took_us, list(zip(ids, claims, outcomes, cpu_ms, strict=True)))
     except (TypeError, ValueError, RecursionError) as error:
         raise BadMessage(f"a message that cannot be read: {error!r}") from error
+
+
+def parse_returned(message: Message) -> list[tuple[int, int]]:
+    """`["returned", [invocation, claim], ...]`: those that no thread of it has begun; BadMessage where it is none."""
+    match message:
+        case ["returned", *rows] if all(isinstance(row, list) and [*map(type, row)] == [int, int] for row in rows):
+            return [(invocation_id, claim) for invocation_id, claim in rows]
+    raise BadMessage("something is given back that is no job")
 
 
 def _check_measures(*numbers: Json) -> None:

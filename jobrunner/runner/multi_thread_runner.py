@@ -182,10 +182,14 @@ class MultiThreadRunner(TemplateRunner):
         return pool
 
     def _heed_message(self, worker: WorkerProcess, message: Message) -> None:
-        if message[0] != "done" or not isinstance(worker, PoolWorker):
+        if isinstance(worker, PoolWorker) and message[0] == "done":
+            self._have_succeeded(worker, messages.parse_done(message))
+        elif isinstance(worker, PoolWorker) and message[0] == "returned":
+            self._returned(worker, messages.parse_returned(message))
+        else:
             super()._heed_message(worker, message)
-            return
-        done = messages.parse_done(message)
+
+    def _have_succeeded(self, worker: PoolWorker, done: messages.Done) -> None:
         self._ahead.delivered(len(done.jobs), done.took_us / 1_000_000)
         ended = []
         for invocation_id, claim, outcome, cpu_ms in done.jobs:
@@ -217,15 +221,19 @@ class MultiThreadRunner(TemplateRunner):
     # Claimed ahead
 
     @property
-    def _queued(self) -> int:
+    def _lined_up(self) -> int:
         return sum(pool.queued for pool in self.processes.values())
 
     def _reclaim_available_slots(self) -> int:
-        """How many threads are free, or can be had."""
-        return super()._reclaim_available_slots() + self._queued
+        """How many threads are free, or can be had.
+
+        What is on its way back from one that was asked for it keeps its slots: others wait for it, perhaps.
+        """
+        staying = sum(pool.queued for pool in self.processes.values() if not pool.backlog.is_coming_back)
+        return super()._reclaim_available_slots() + staying
 
     def _claims_ahead(self) -> int:
-        return max(0, self._ahead.most - self._queued)
+        return max(0, self._ahead.most - self._lined_up)
 
     def _look_ahead(self) -> None:
         """Claim ahead while jobs are short; what waits behind long ones is given back, for any free thread to take."""
@@ -234,14 +242,20 @@ class MultiThreadRunner(TemplateRunner):
         for pool in self.processes.values():
             if pool.queued and pool.backlog.is_stuck:
                 self._ahead.none()
-                pool.backlog.asked_back()
-                self._tell(pool, "give_back")
+                self._ask_back(pool)
 
-    def _returned(self, worker: WorkerProcess, running: Running) -> None:
-        if isinstance(worker, PoolWorker):
-            del worker.held[running.claimed.id]
-            self._attempts.put_back(running)
-            self._end_if_empty(worker)
+    def _ask_back(self, pool: PoolWorker) -> None:
+        pool.ask_back()
+        self._flush(pool)
+
+    def _returned(self, pool: PoolWorker, those: list[tuple[int, int]]) -> None:
+        pool.backlog.came_back()
+        for invocation_id, claim in those:
+            running = pool.held.get(invocation_id)
+            if running is not None and running.claimed.claim == claim:
+                del pool.held[invocation_id]
+                self._attempts.put_back(running)
+        self._end_if_empty(pool)
 
     def _moments(self) -> Iterator[float | None]:
         yield from super()._moments()
@@ -272,26 +286,22 @@ class MultiThreadRunner(TemplateRunner):
     def _pause_waiting_process(self, running: Running) -> None:
         """A thread that waits just waits; another takes its place, so that its slot is free."""
         worker = self._worker_of(running)
+        for pool in self.processes.values():
+            if pool is worker or pool.queued:  # the slot is for what it waits for: it is placed next, or waits in there
+                self._ask_back(pool)
         if not isinstance(worker, PoolWorker):
             self._signal(running, signal.SIGSTOP)
             return
-        self._tell(worker, "give_back")  # its slot is for what it waits for, which is placed next
-        if worker.extra < worker.waiting:
-            worker.extra += 1
-            self._tell(worker, "more")
-            if worker.threads + worker.extra > worker.grown:
-                worker.grown += 1
-                if worker.extra == MANY_WAITING:
-                    log.warning(self.WAITING_FOR_RESULTS_WARNING, MANY_WAITING, worker.pid)
+        if worker.grow() and worker.extra == MANY_WAITING:
+            log.warning(self.WAITING_FOR_RESULTS_WARNING, MANY_WAITING, worker.pid)
+        self._flush(worker)
 
     def _end_extra_threads(self) -> None:
         """One that has waited goes on or is over, and the thread that took its place is one too many."""
         for pool in self.processes.values():
-            while pool.extra > 0 and pool.extra > pool.waiting:
-                if pool.queued:
-                    self._tell(pool, "give_back")  # else the thread would go on with that first
-                pool.extra -= 1
-                self._tell(pool, "fewer")
+            if pool.extra:
+                pool.shrink()
+                self._flush(pool)
 
     def _resume_waiting_process(self, running: Running) -> None:
         if not isinstance(self._worker_of(running), PoolWorker):

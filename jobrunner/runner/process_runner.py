@@ -81,7 +81,7 @@ class ProcessRunner(TemplateRunner):
 
     @property
     def _lined_up(self) -> int:
-        """How many wait in the template for a place."""
+        """How many were claimed ahead, and wait in the template for a place."""
         return max(0, self._attempts.holding_slots - self.max_parallel_slots)
 
     def _reclaim_available_slots(self) -> int:

@@ -198,8 +198,8 @@ class TemplateRunner(TemplateKeeper):
             case Policy():
                 running.declare(said)
                 self._recorder.declared(running)
-            case messages.GaveBack(why):
-                self._given_back(worker, running, why)
+            case messages.Unknown(why):
+                self._is_unknown(worker, running, why)
             case messages.Imported() | messages.Read():
                 self._has_imported(worker, running, said)
 
@@ -214,16 +214,10 @@ class TemplateRunner(TemplateKeeper):
     def _delivered(self, worker: WorkerProcess, running: Running, cpu_ms: int | None) -> None:
         """The outcome has come; a process for one attempt is over only when it is reaped."""
 
-    def _given_back(self, worker: WorkerProcess, running: Running, why: str | None) -> None:
-        if why is None:
-            self._returned(worker, running)
-            return
+    def _is_unknown(self, worker: WorkerProcess, running: Running, why: str) -> None:
         running.outcome = orchestrator.unknown(why)
         running.stopped = running.stopped or "unknown"
         self._delivered(worker, running, None)
-
-    def _returned(self, worker: WorkerProcess, running: Running) -> None:
-        """The worker has given it back before it began."""
 
     def _has_imported(self, worker: WorkerProcess, running: Running, said: messages.Imported | messages.Read) -> None:
         if isinstance(said, messages.Read):

@@ -231,7 +231,7 @@ class ThreadRunner:
 
     def _give_back(self) -> None:
         """What no thread has begun yet: others may have a free one."""
-        ends = 0
+        ends, names = 0, []
         with contextlib.suppress(queue.Empty):
             while True:
                 work = self._waiting.get_nowait()
@@ -239,7 +239,8 @@ class ThreadRunner:
                     ends += 1
                     continue
                 del self._works[work.name]
-                work.link.send("returned")
+                names.append(work.name)
+        self._channel.send("returned", *names)
         for _ in range(ends):
             self._fewer_threads()
 

@@ -32,6 +32,17 @@ class Done(NamedTuple):
 NOTHING = Done([], Changes([], []), ended_some=False)
 
 
+class Room(NamedTuple):
+    """For how many more there is room."""
+
+    slots: int
+    """So many are free."""
+    ahead: int = 0
+    """So many more may be claimed, to be begun at once when a slot is free."""
+    lined_up: int = 0
+    """So many were claimed ahead, and wait for a slot."""
+
+
 class Turn:
     """Made once, and taken whenever there is something to write down or to claim.
 
@@ -59,21 +70,21 @@ class Turn:
         self._wall_clock = WallClock(database)
         self._more_to_settle = False
 
-    def wants(self, slots: int, ahead: int, *, may_claim: bool) -> bool:
-        """Whether there is something to do with so many free slots, and so many claims beyond them."""
+    def wants(self, room: Room, *, may_claim: bool) -> bool:
+        """Whether there is something to do with so much room."""
         return (
             self._recorder.wants(self._attempts.looked_after)
-            or self._waiting.wants(slots)
+            or self._waiting.wants(room.slots)
             or self._wall_clock.is_set_anew
             or self._more_to_settle
-            or self._intake.wants(slots + ahead if may_claim else 0)
+            or self._intake.wants(room.slots + room.ahead if may_claim else 0)
         )
 
-    def take(self, slots: int, ahead: int, write_news: Callable[[], None], *, may_claim: bool) -> Done:
+    def take(self, room: Room, write_news: Callable[[], None], *, may_claim: bool) -> Done:
         """Make the transaction; NotBegun where another program keeps the write lock, NotWritten for the disk's sake."""
         try:
             with self._database.transaction():
-                done = self._write(slots, ahead, may_claim=may_claim)
+                done = self._write(room, may_claim=may_claim)
                 write_news()
                 self._registration.beat()
         except JobRunnerError:
@@ -88,7 +99,7 @@ class Turn:
             self._waiting.look_again()
         return done
 
-    def _write(self, slots: int, ahead: int, *, may_claim: bool) -> Done:
+    def _write(self, room: Room, *, may_claim: bool) -> Done:
         if self._wall_clock.heed():
             self._intake.look_again()
         ended_some = self._recorder.write(self._attempts.looked_after)
@@ -96,12 +107,15 @@ class Turn:
             self._intake.look_again()
             self._waiting.look_again()
         self._follow_up()
-        waits = self._waiting.write(slots)
+        waits = self._waiting.write(room.slots)
         if waits.paused:
             self._intake.look_again()  # what they wait for may be taken now, even by a runner that ends
-            ahead = 0  # else one claimed ahead would have the place in which they are to go on
-        moved = len(waits.paused) - len(waits.resumed)
-        claimed = self._intake.take(slots + moved + ahead if may_claim else 0)
+        free = room.slots + len(waits.paused) - len(waits.resumed)
+        # The slots of those that are paused are for what they wait for: it may be among those that are lined up here,
+        # and comes back only after this. Nor are others claimed ahead, who would have the places to go on in.
+        is_for_awaited = bool(waits.paused) and room.lined_up > 0
+        free += 0 if waits.paused else room.ahead
+        claimed = self._intake.take(free if may_claim else 0, awaited_only=is_for_awaited)
         # In here, since reading the arguments may fail: then nothing was claimed.
         admitted = [admit(self._database, one, self._conf) for one in claimed]
         return Done(admitted, waits, ended_some)

@@ -142,6 +142,29 @@ class PoolWorker(WorkerProcess):
             self.channel.queue("do", *self._given)
         self._given, self._given_size = [], 0
 
+    def ask_back(self) -> None:
+        """Have ready to be sent: it is to give back what waits in it for a thread."""
+        self.backlog.asked_back()
+        self.channel.queue("give_back")
+
+    def grow(self) -> bool:
+        """Have ready: a thread takes the place of one that waits; tells whether it never had so many."""
+        if self.extra >= self.waiting:
+            return False
+        self.extra += 1
+        self.channel.queue("more")
+        is_most = self.threads + self.extra > self.grown
+        self.grown += is_most
+        return is_most
+
+    def shrink(self) -> None:
+        """Have ready: threads end that took the place of one that goes on, or is over."""
+        while self.extra > 0 and self.extra > self.waiting:
+            if self.queued:
+                self.ask_back()  # else the thread would go on with that first
+            self.extra -= 1
+            self.channel.queue("fewer")
+
     @property
     def runnings(self) -> list[Running]:
         """Those that its threads do, and those that wait."""

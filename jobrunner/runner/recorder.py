@@ -10,7 +10,7 @@ from jobrunner import orchestrator, state_backend
 from jobrunner.cache import SharedCache
 from jobrunner.database import Database
 from jobrunner.errors import UsageError
-from jobrunner.models import Claimed, Failure, Json, Outcome, RunnerId
+from jobrunner.models import Claimed, Failure, InvocationId, Json, Outcome, RunnerId
 from jobrunner.orchestrator import Verdict
 from jobrunner.runner import journal, requests
 from jobrunner.runner.capture import Piece
@@ -110,6 +110,11 @@ class Recorder:
             answer = requests.answer(self._database, asked.running.claimed, asked.verb, asked.facts)
             self._draft.replies.append(functools.partial(asked.reply, *answer))
         return bool(self._ended or self._asked)
+
+    @property
+    def made_final(self) -> list[InvocationId]:
+        """Those that are final by what `write` wrote."""
+        return [one.id for one, verdict in self._draft.told if verdict is not None and verdict.status.is_final]
 
     def written(self) -> None:
         """The commit is certain: forget what is in the database now."""

@@ -107,7 +107,7 @@ class Turn:
             self._intake.look_again()
             self._waiting.look_again()
         self._follow_up()
-        waits = self._waiting.write(room.slots)
+        waits = self._waiting.write(room.slots, self._recorder.made_final if len(self._waiting) else ())
         if waits.paused:
             self._intake.look_again()  # what they wait for may be taken now, even by a runner that ends
         free = room.slots + len(waits.paused) - len(waits.resumed)

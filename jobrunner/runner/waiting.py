@@ -1,7 +1,7 @@
 """Invocations that wait for others: paused, holding no slot, resumed when all that they wait for are final."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -132,8 +132,10 @@ class WaitingRoom:
         moments = [one.deadline for one in self._not_ready() if one.deadline is not None]
         return min([*moments, self._look_after] if self._look else moments, default=None)
 
-    def write(self, free: int) -> Changes:
+    def write(self, free: int, ended: Collection[InvocationId] = ()) -> Changes:
         """Inside a transaction: pause those that have to wait, and resume whom it is time for while there is room.
+
+        What has `ended` here is looked at now, before others are claimed, who would have the slots to go on in.
 
         All stay as they are until `written`: a transaction that fails changes nobody.
         """
@@ -141,7 +143,7 @@ class WaitingRoom:
         for waiter in self._asking:
             if self._pause(waiter):
                 draft.paused.append(waiter)  # one by one: each counts for those behind it
-        self._find_ready()
+        self._find_ready(ended)
         self._resume_some(free + len(draft.paused))
         return Changes([one.running for one in draft.paused], [one.running for one in draft.resumed])
 
@@ -202,20 +204,23 @@ class WaitingRoom:
                 "raise it with --max-paused, or let fewer wait at a time"
             )
 
-    def _find_ready(self) -> None:
+    def _find_ready(self, ended: Collection[InvocationId]) -> None:
         draft = self._draft
         if self._look and time.monotonic() >= self._look_after:
             self._look = False
             self._find_final()
+        elif ended:
+            here = sorted({one for waiter in self._waiters.values() for one in waiter.unfinished.intersection(ended)})
+            draft.final.update(set(here).difference(orchestrator.unfinished(self._database, here)) if here else ())
         waiting = [*self._not_ready(), *draft.paused]
         draft.ready += self._ready.values()
         draft.ready += [one for one in waiting if one.unfinished <= draft.final or _is_overdue(one)]
 
     def _find_final(self) -> None:
-        began = time.monotonic()
+        began = time.thread_time()  # of a busy machine, what others do is no cost of the look
         self._draft.final.update(self.classify_waiting_invocations().final)
         # Where very many are waited for, looking must not become all that the runner does.
-        self._look_after = time.monotonic() + LOOK_SHARE * (time.monotonic() - began)
+        self._look_after = time.monotonic() + LOOK_SHARE * (time.thread_time() - began)
 
     def _resume_some(self, slots: int) -> None:
         ready = self._draft.ready if slots > 0 else []

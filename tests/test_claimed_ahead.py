@@ -23,6 +23,9 @@ BEHIND = 60
 MANY = {"thread": 2000, "process": 300}
 GIVEN_BACK = "SELECT DISTINCT reason FROM jr_history WHERE reason LIKE 'given back%'"
 PENDING = "SELECT count(*) FROM jr_invocation WHERE status = 'pending'"
+LATER = """INSERT INTO jr_invocation(task, status, run_at)
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+SELECT 'tests.together:nothing', 'scheduled', 4000000000000 FROM n RETURNING id"""
 CLAIMED = "SELECT count(*) FROM jr_invocation WHERE status = 'running'"
 
 
@@ -146,6 +149,22 @@ def test_what_a_job_waits_for_gets_its_slot_where_it_was_claimed_ahead_and_other
     assert waiter.result(timeout=30) == [None]
     (folder / "go").touch()
     app.wait(long, timeout=60)
+
+
+def test_who_waits_goes_on_in_the_slot_of_what_it_waited_for_however_many_others_are_waited_for(
+    app: App, runner: StartRunner, folder: Path, path: Path, mode: str
+) -> None:
+    awaited = app.enqueue("tests.together:nothing", priority=-1)
+    later = [row[0] for row in rows(path, LATER)]
+    app.enqueue("tests.together:wait_for", {"ids": later}, priority=2)
+    for _ in range(10):
+        app.enqueue("tests.together:nothing", priority=1)
+    waiter = app.enqueue("tests.together:wait_for", {"ids": [awaited.id]})
+    long = app.enqueue("tests.tasks:wait_for_file", {"name": "go"}, priority=-2)
+    runner(mode=mode, jobs=1, threads=1)
+    assert waiter.result(timeout=30) == [None]
+    (folder / "go").touch()
+    app.wait([long], timeout=30)
 
 
 def test_limits_hold_for_what_is_claimed_ahead(app: App, runner: StartRunner, path: Path, mode: str) -> None:

@@ -11,7 +11,7 @@ class Backlog:
 
     def __init__(self) -> None:
         self._answers_due = 0
-        self._asked_at = 0.0
+        self._expected_until = 0.0
         self.moved()
 
     def moved(self) -> None:
@@ -21,10 +21,13 @@ class Backlog:
         """Whether it was told since then to give back what waits."""
 
     def asked_back(self) -> None:
-        """It was told to give back what waits."""
+        """It was told to give back what waits, since nothing moves."""
         self.is_asked_back = True
+
+    def expect(self) -> None:
+        """It was told to, and answers."""
         self._answers_due += 1
-        self._asked_at = time.monotonic()
+        self._expected_until = time.monotonic() + PATIENCE_SECONDS
 
     def came_back(self) -> None:
         """It has answered, and has given back what waited."""
@@ -33,14 +36,14 @@ class Backlog:
     @property
     def is_coming_back(self) -> bool:
         """Whether what waited is on its way back; where a job lets nobody else run, that is expected for a moment."""
-        return self._answers_due > 0 and time.monotonic() < self._asked_at + PATIENCE_SECONDS
+        return self._answers_due > 0 and time.monotonic() < self._expected_until
 
     @property
     def next_moment(self) -> float | None:
         """When it is to be asked back, or is expected no more, on the monotonic clock."""
-        if self.is_asked_back:
-            return self._asked_at + PATIENCE_SECONDS if self.is_coming_back else None
-        return self._moved_at + PATIENCE_SECONDS
+        moments = [] if self.is_asked_back else [self._moved_at + PATIENCE_SECONDS]
+        moments += [self._expected_until] if self.is_coming_back else []
+        return min(moments, default=None)
 
     @property
     def is_stuck(self) -> bool:

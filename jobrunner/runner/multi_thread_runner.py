@@ -182,12 +182,13 @@ class MultiThreadRunner(TemplateRunner):
         return pool
 
     def _heed_message(self, worker: WorkerProcess, message: Message) -> None:
-        if isinstance(worker, PoolWorker) and message[0] == "done":
-            self._have_succeeded(worker, messages.parse_done(message))
-        elif isinstance(worker, PoolWorker) and message[0] == "returned":
-            self._returned(worker, messages.parse_returned(message))
-        else:
-            super()._heed_message(worker, message)
+        match worker, message[0]:
+            case PoolWorker(), "done":
+                self._have_succeeded(worker, messages.parse_done(message))
+            case PoolWorker(), "returned":
+                self._returned(worker, messages.parse_returned(message))
+            case _:
+                super()._heed_message(worker, message)
 
     def _have_succeeded(self, worker: PoolWorker, done: messages.Done) -> None:
         self._ahead.delivered(len(done.jobs), done.took_us / 1_000_000)
@@ -232,9 +233,6 @@ class MultiThreadRunner(TemplateRunner):
         staying = sum(pool.queued for pool in self.processes.values() if not pool.backlog.is_coming_back)
         return super()._reclaim_available_slots() + staying
 
-    def _claims_ahead(self) -> int:
-        return max(0, self._ahead.most - self._lined_up)
-
     def _look_ahead(self) -> None:
         """Claim ahead while jobs are short; what waits behind long ones is given back, for any free thread to take."""
         self._ahead.turn(self.conf.threads * max(1, self._serving))
@@ -242,6 +240,7 @@ class MultiThreadRunner(TemplateRunner):
         for pool in self.processes.values():
             if pool.queued and pool.backlog.is_stuck:
                 self._ahead.none()
+                pool.backlog.asked_back()
                 self._ask_back(pool)
 
     def _ask_back(self, pool: PoolWorker) -> None:

@@ -87,9 +87,6 @@ class ProcessRunner(TemplateRunner):
     def _reclaim_available_slots(self) -> int:
         return max(0, super()._reclaim_available_slots())
 
-    def _claims_ahead(self) -> int:
-        return max(0, self._ahead.most - self._lined_up)
-
     def _tend(self) -> None:
         self._is_asked = False
         self._ahead.turn(self.max_parallel_slots)

@@ -15,6 +15,7 @@ from jobrunner.errors import ChannelBroken, ChannelClosed
 from jobrunner.models import Exit, Outcome
 from jobrunner.policy import Policy
 from jobrunner.runner import journal, messages
+from jobrunner.runner.ahead import Ahead
 from jobrunner.runner.messages import BadMessage
 from jobrunner.runner.running import Running
 from jobrunner.runner.settings import RunSettings
@@ -32,6 +33,8 @@ log = logging.getLogger("jobrunner.runner")
 class TemplateRunner(TemplateKeeper):
     """Owns the workers that its templates fork."""
 
+    _ahead: Ahead
+
     def __init__(self, conf: RunSettings) -> None:
         super().__init__(conf)
         self._workers: dict[int, WorkerProcess] = {}
@@ -46,6 +49,9 @@ class TemplateRunner(TemplateKeeper):
     def get_active_child_runner_ids(self) -> list[str]:
         """The workers that are alive, each as runner:pid."""
         return [f"{self._registration.id}:{worker.pid}" for worker in self._workers.values() if worker.pid]
+
+    def _claims_ahead(self) -> int:
+        return max(0, self._ahead.most - self._lined_up)
 
     def _on_stop(self) -> None:
         self._templates.close()

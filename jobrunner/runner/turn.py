@@ -37,9 +37,9 @@ class Room(NamedTuple):
 
     slots: int
     """So many are free."""
-    ahead: int = 0
+    ahead: int
     """So many more may be claimed, to be begun at once when a slot is free."""
-    lined_up: int = 0
+    lined_up: int
     """So many were claimed ahead, and wait for a slot."""
 
 
@@ -108,14 +108,14 @@ class Turn:
             self._waiting.look_again()
         self._follow_up()
         waits = self._waiting.write(room.slots, self._recorder.made_final if len(self._waiting) else ())
+        free = room.slots + len(waits.paused) - len(waits.resumed)
         if waits.paused:
             self._intake.look_again()  # what they wait for may be taken now, even by a runner that ends
-        free = room.slots + len(waits.paused) - len(waits.resumed)
-        # The slots of those that are paused are for what they wait for: it may be among those that are lined up here,
-        # and comes back only after this. Nor are others claimed ahead, who would have the places to go on in.
-        is_for_awaited = bool(waits.paused) and room.lined_up > 0
-        free += 0 if waits.paused else room.ahead
-        claimed = self._intake.take(free if may_claim else 0, awaited_only=is_for_awaited)
+        else:  # one claimed ahead would have the place in which they are to go on
+            free += room.ahead
+        # Their slots are for what they wait for. Where some are lined up it may be among them, and comes back later.
+        for_awaited = bool(waits.paused) and room.lined_up > 0
+        claimed = self._intake.take(free if may_claim else 0, awaited_only=for_awaited)
         # In here, since reading the arguments may fail: then nothing was claimed.
         admitted = [admit(self._database, one, self._conf) for one in claimed]
         return Done(admitted, waits, ended_some)

@@ -172,10 +172,11 @@ class WaitingRoom:
 
     def classify_waiting_invocations(self) -> ClassifiedInvocations:
         """Ask once for all that anybody here waits for which are final and which not."""
-        awaited = sorted({one for waiter in self._waiters.values() for one in waiter.unfinished})
-        non_final = orchestrator.unfinished(self._database, awaited)
-        pending = set(non_final)
-        return ClassifiedInvocations([one for one in awaited if one not in pending], non_final)
+        return self._classify({one for waiter in self._waiters.values() for one in waiter.unfinished})
+
+    def _classify(self, awaited: set[InvocationId]) -> ClassifiedInvocations:
+        non_final = orchestrator.unfinished(self._database, sorted(awaited)) if awaited else []
+        return ClassifiedInvocations(sorted(awaited.difference(non_final)), non_final)
 
     def _pause(self, waiter: Waiter) -> bool:
         """Pause it if it has to wait; else its answer is ready. One that is being stopped, or has ended, gets none."""
@@ -210,8 +211,8 @@ class WaitingRoom:
             self._look = False
             self._find_final()
         elif ended:
-            here = sorted({one for waiter in self._waiters.values() for one in waiter.unfinished.intersection(ended)})
-            draft.final.update(set(here).difference(orchestrator.unfinished(self._database, here)) if here else ())
+            here = {one for waiter in self._waiters.values() for one in waiter.unfinished.intersection(ended)}
+            draft.final.update(self._classify(here).final)
         waiting = [*self._not_ready(), *draft.paused]
         draft.ready += self._ready.values()
         draft.ready += [one for one in waiting if one.unfinished <= draft.final or _is_overdue(one)]

@@ -144,7 +144,7 @@ class PoolWorker(WorkerProcess):
 
     def ask_back(self) -> None:
         """Have ready to be sent: it is to give back what waits in it for a thread."""
-        self.backlog.asked_back()
+        self.backlog.expect()
         self.channel.queue("give_back")
 
     def grow(self) -> bool:

@@ -151,6 +151,17 @@ def test_what_a_job_waits_for_gets_its_slot_where_it_was_claimed_ahead_and_other
     app.wait(long, timeout=60)
 
 
+def test_what_is_claimed_ahead_waits_for_no_long_job_beside_a_flood_of_short_ones(
+    app: App, runner: StartRunner, folder: Path, mode: str
+) -> None:
+    long = app.enqueue("tests.tasks:wait_for_file", {"name": "go"})
+    short = [app.enqueue("tests.together:nothing") for _ in range(2 * MANY[mode])]
+    runner(mode=mode, jobs=2, threads=1)
+    app.wait(short, timeout=30)
+    (folder / "go").touch()
+    app.wait([long], timeout=30)
+
+
 def test_who_waits_goes_on_in_the_slot_of_what_it_waited_for_however_many_others_are_waited_for(
     app: App, runner: StartRunner, folder: Path, path: Path, mode: str
 ) -> None:

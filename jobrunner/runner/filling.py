@@ -39,6 +39,7 @@ class Filling:
 
     def _crowd(self) -> PoolWorker | None:
         taking = [pool for pool in self._pools if not (pool.retiring or pool.is_used_up)]
+        taking = [pool for pool in taking if not pool.backlog.is_asked_back] or taking  # nothing moves in those
         serving = sum(not pool.retiring for pool in self._pools)
         if not taking or serving < self._most:
             return None

@@ -2,14 +2,56 @@
 
 from pathlib import Path
 
-from jobrunner import App
+import pytest
+
+from jobrunner import App, Status
+from tests.ahead_tasks import count_at_work, nothing
 from tests.conftest import StartRunner
+from tests.helpers.waiting import until
+
+READY = {"mode": "thread", "imports": ["tests.ahead_tasks"]}
+"""Settings of a runner of threads whose processes have nothing to import."""
 
 
 def test_what_has_to_go_behind_a_long_job_comes_back_each_time(app: App, runner: StartRunner, folder: Path) -> None:
     long = app.enqueue("tests.tasks:wait_for_file", {"name": "go"})
-    short = [app.enqueue("tests.together:nothing") for _ in range(1000)]
-    runner(mode="thread", jobs=2, threads=1, max_tasks_per_child=50)
+    short = nothing.enqueue_many({} for _ in range(2000))
+    runner(**READY, jobs=2, threads=1, max_tasks_per_child=50)
     app.wait(short, timeout=60)
     (folder / "go").touch()
     app.wait([long], timeout=30)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_programs_are_not_begun_before_they_have_a_slot(
+    app: App, runner: StartRunner, folder: Path, threads: int
+) -> None:
+    (folder / "working").mkdir()
+    count = "touch $0/$JOBRUNNER_JOB; sleep 0.1; ls $0 | wc -l; rm $0/$JOBRUNNER_JOB"
+    before = nothing.enqueue_many({} for _ in range(1000))
+    counts = count_at_work.enqueue_many({} for _ in range(100))
+    programs = [app.enqueue_command("sh", "-c", count, str(folder / "working")) for _ in range(20)]
+    counts += count_at_work.enqueue_many({} for _ in range(500))
+    runner(**READY, jobs=1, threads=threads)
+    app.wait([*before, *counts, *programs], timeout=60)
+    assert max(int(one.log()) for one in programs) <= threads
+    assert max(one.result() for one in counts) <= threads
+    assert {one.details.attempts for one in (*counts, *programs)} == {1}
+
+
+def test_a_process_that_has_had_enough_is_replaced_when_its_last_job_is_over(app: App, runner: StartRunner) -> None:
+    before = nothing.enqueue_many({} for _ in range(1000))
+    counts = count_at_work.enqueue_many({} for _ in range(1000))
+    runner(**READY, jobs=1, threads=1, max_tasks_per_child=20)
+    app.wait([*before, *counts], timeout=60)
+    assert {one.result() for one in counts} == {1}
+
+
+def test_what_new_code_does_waits_for_the_slots_of_the_old(app: App, runner: StartRunner) -> None:
+    counts = count_at_work.enqueue_many({} for _ in range(3000))
+    running = runner(**READY, jobs=1, threads=1)
+    for last in counts[500::1000]:
+        until(lambda last=last: last.status is Status.SUCCESS)
+        running.hang_up()
+    app.wait(counts, timeout=60)
+    assert {one.result() for one in counts} == {1}

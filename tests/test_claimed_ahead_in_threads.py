@@ -1,13 +1,13 @@
 """What was claimed ahead in processes of threads: never more at work than there are slots, and none is held up."""
 
+import mmap
 from pathlib import Path
 
 import pytest
 
-from jobrunner import App, Status
-from tests.ahead_tasks import count_at_work, nothing
+from jobrunner import App
+from tests.ahead_tasks import count_at_most_once, count_at_work, kill_process, nothing
 from tests.conftest import StartRunner
-from tests.helpers.waiting import until
 
 READY = {"mode": "thread", "imports": ["tests.ahead_tasks"]}
 """Settings of a runner of threads whose processes have nothing to import."""
@@ -51,7 +51,18 @@ def test_what_new_code_does_waits_for_the_slots_of_the_old(app: App, runner: Sta
     counts = count_at_work.enqueue_many({} for _ in range(3000))
     running = runner(**READY, jobs=1, threads=1)
     for last in counts[500::1000]:
-        until(lambda last=last: last.status is Status.SUCCESS)
+        last.result(timeout=60)
         running.hang_up()
     app.wait(counts, timeout=60)
     assert {one.result() for one in counts} == {1}
+
+
+def test_what_is_to_be_done_at_most_once_is_so_though_the_next_one_ends_the_process(
+    app: App, runner: StartRunner, folder: Path
+) -> None:
+    before = nothing.enqueue_many({} for _ in range(1000))
+    (folder / "counts").write_bytes(bytes(mmap.PAGESIZE))
+    jobs = [*count_at_most_once.enqueue_many({"n": n} for n in range(20)), kill_process.enqueue()]
+    runner(**READY, jobs=1, threads=1)
+    app.wait([*before, *jobs], timeout=60)
+    assert max((folder / "counts").read_bytes()) == 1

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jobrunner import App
-from tests.ahead_tasks import count_at_most_once, count_at_work, kill_process, nothing
+from jobrunner import App, InvocationFailed, Status
+from tests.ahead_tasks import count_at_most_once, count_at_work, hang_in_c, kill_process, nothing
 from tests.conftest import StartRunner
 
 READY = {"mode": "thread", "imports": ["tests.ahead_tasks"]}
@@ -66,3 +66,16 @@ def test_what_is_to_be_done_at_most_once_is_so_though_the_next_one_ends_the_proc
     runner(**READY, jobs=1, threads=1)
     app.wait([*before, *jobs], timeout=60)
     assert max((folder / "counts").read_bytes()) == 1
+
+
+def test_what_waits_behind_a_job_that_lets_no_other_run_is_done_when_that_is_killed(
+    app: App, runner: StartRunner
+) -> None:
+    before = nothing.enqueue_many({} for _ in range(1000))
+    hung = hang_in_c.options(timeout="1s").enqueue()
+    behind = nothing.enqueue_many({} for _ in range(100))
+    runner(**READY, jobs=1, threads=1, kill_grace=0.5)
+    app.wait([*before, hung, *behind], timeout=60)
+    assert {one.status for one in behind} == {Status.SUCCESS}
+    with pytest.raises(InvocationFailed, match="ran longer than its timeout"):
+        hung.result()

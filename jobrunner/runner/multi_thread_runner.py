@@ -295,8 +295,10 @@ class MultiThreadRunner(TemplateRunner):
             self._tell(pool, "interrupt", running.claimed.id, running.claimed.claim)
         if number == signal.SIGKILL:
             pool.retiring = True
-            if all(one.stopped is not None or one.paused_at is not None for one in pool.held.values()):
-                for one in pool.held.values():
+            unstarted = pool.unstarted  # they would wait for ever where a job lets no other thread run
+            begun = [one for one in pool.runnings if one not in unstarted]
+            if all(one.stopped is not None or one.paused_at is not None for one in begun):
+                for one in begun:
                     one.stopped = one.stopped or "neighbour"
                 self._signal_process(pool, signal.SIGKILL)
 

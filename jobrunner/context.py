@@ -133,7 +133,8 @@ def current() -> Current:
 
 
 def enter_process(job: Current) -> None:
-    """Say that this whole process does one job."""
+    """Say that this whole process does one job, which may have been made ready in another."""
+    job.pid = os.getpid()
     _process[:] = [job]
 
 

@@ -5,7 +5,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable
-from types import CoroutineType, ModuleType
+from types import CoroutineType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from jobrunner import aliases, payload
@@ -56,7 +56,21 @@ def find(task: str) -> Found:
 def find_for_good(task: str) -> Found:
     """As `find`, and `found_before` gives it from now on."""
     content = _content(task)
-    found = _found(task, content)
+    return _noted(task, content, _found(task, content))
+
+
+def find_plain(task: str) -> Found | None:
+    """As `find_for_good`, but only what an imported module has as it is, so that no code of a user's runs."""
+    content = _imported(*task.partition(":")[::2])
+    if type(content) is not FunctionType and type(content).__module__ != "jobrunner.task":
+        return None
+    try:
+        return _noted(task, content, _found(task, content))
+    except TaskNotFound:
+        return None
+
+
+def _noted(task: str, content: Any, found: Found) -> Found:
     module_name, _, name = task.partition(":")
     module = sys.modules.get(module_name)
     if isinstance(module, ModuleType):
@@ -74,12 +88,16 @@ def _found(task: str, content: Any) -> Found:
 def _content(task: str) -> Any:
     """What the module has under the name, which is mostly there."""
     module_name, _, name = task.partition(":")
+    content = _imported(module_name, name)
+    return _looked_for(task, module_name, name) if content is None else content
+
+
+def _imported(module_name: str, name: str) -> Any:
+    """What the module has under this name, if that is imported and has it."""
     module = sys.modules.get(module_name)
-    if isinstance(module, ModuleType) and not _is_being_imported(module):
-        content = module.__dict__.get(name)
-        if content is not None and name.isidentifier():
-            return content
-    return _looked_for(task, module_name, name)
+    if isinstance(module, ModuleType) and not _is_being_imported(module) and name.isidentifier():
+        return module.__dict__.get(name)
+    return None
 
 
 def _is_being_imported(module: ModuleType) -> bool:

@@ -2,11 +2,9 @@
 
 import contextlib
 import ctypes
-import functools
 import os
 import struct
 import sys
-from collections.abc import Callable
 from typing import NamedTuple
 
 _PR_SET_PDEATHSIG = 1
@@ -79,24 +77,17 @@ class OwnEnvironment:
     """
 
     def __init__(self, name: str) -> None:
-        self._length = len(os.environ[name])
-        self._memory: memoryview | None = None
+        value = os.environ[name].encode()
+        self.memory = memoryview(bytearray(value))
+        """What others see of this process, and of what it forks from now on; os.environ is another thing."""
         if is_linux:
             _libc.getenv.restype = ctypes.c_void_p
             address = _libc.getenv(name.encode())
-            self._memory = memoryview((ctypes.c_char * self._length).from_address(address)).cast("B")
+            self.memory = memoryview((ctypes.c_char * len(value)).from_address(address)).cast("B")
 
     def rewrite(self, value: str) -> None:
-        """Set what others see of this process, and of what it forks from now on; os.environ is left as it is."""
-        self.writer(value)()
-
-    def writer(self, value: str) -> Callable[[], None]:
-        """What does that when it is called, with next to nothing left to do."""
-        if len(value) != self._length:
-            raise ValueError(f"it must keep its {self._length} characters")
-        if self._memory is None:
-            return lambda: None
-        return functools.partial(self._memory.__setitem__, slice(None), value.encode())
+        """Set it; ValueError where the length is another."""
+        self.memory[:] = value.encode()
 
 
 class FileChanges(NamedTuple):

@@ -32,20 +32,25 @@ class WorkerEnd:
         # A socket, not the bare descriptor: a job may have closed that, and opened a file with the same number.
         self._socket = _new_socket(_FAMILY, _KIND, 0, descriptor)
         self._socket.settimeout(None)  # whatever a task module has made the default
-        self._maker = self._its_maker()
+        self._maker = self._socket.getsockopt(_LEVEL, _MAKER, _ANSWER)[_PID]
         self._incoming: bytearray | None = None
 
     def close(self) -> None:
         """Close it."""
         os.close(self._socket.detach())
 
+    def leave(self) -> None:
+        """Forget it, and leave it open: it is for a process that was forked."""
+        self._socket.detach()
+
     def send(self, *message: object) -> None:
         """Send one message, waiting until the other side takes it; UsageError where it is too large."""
-        self.send_frame(frame(message))
+        framed = frame(message)
+        check_size(framed)
+        self.send_frame(framed)
 
     def send_frame(self, frame: bytes) -> None:
-        """Send a message that was made ready by `frame`."""
-        check_size(frame)
+        """Send a message that was made ready by `frame`, and is not too large."""
         try:
             with _sending:
                 self._be_ours()
@@ -70,8 +75,5 @@ class WorkerEnd:
 
     def _be_ours(self) -> None:
         # Or it opened a socket with the same number, and our words are not for whoever reads that.
-        if self._its_maker() != self._maker:
+        if self._socket.getsockopt(_LEVEL, _MAKER, _ANSWER)[_PID] != self._maker:
             raise OSError(EBADF, "a job has closed the channel")
-
-    def _its_maker(self) -> bytes:
-        return self._socket.getsockopt(_LEVEL, _MAKER, _ANSWER)[_PID]

@@ -632,6 +632,62 @@ def own(): return [os.environ["JOBRUNNER_JOB"], os.environ["JOBRUNNER_CLAIM"], o
     assert job.result(timeout=60) == [str(job.id), "1", "this"]
 
 
+def test_python_c_and_what_a_job_starts_agree_about_its_environment(
+    app: App, drain: Drain, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = """
+import ctypes, os, subprocess
+NAMES = ["JOBRUNNER_JOB", "JOBRUNNER_ATTEMPT", "JOBRUNNER_WORKER"]
+NAMES += ["FROM_OUTSIDE", "OF_THE_MODULE", "OF_THE_JOB", "BEFORE"]
+os.environ["OF_THE_MODULE"] = "m"
+getenv = ctypes.CDLL(None).getenv
+getenv.restype = ctypes.c_char_p
+def of_c(name):
+    return os.fsdecode(getenv(name.encode()) or b"-")
+def seen():
+    child = subprocess.run(["env"], capture_output=True, text=True).stdout.splitlines()
+    started = dict(line.split("=", 1) for line in child if "=" in line)
+    assert len(started) == len(child) == len(os.environ), child
+    of_bytes = dict(zip(map(os.fsdecode, os.environb), map(os.fsdecode, os.environb.values())))
+    views = [os.environ, started, of_bytes, {n: of_c(n) for n in NAMES}]
+    texts = [[view.get(name, "-") for name in NAMES] for view in views]
+    assert texts == [texts[0]] * 4, texts
+    return texts[0]
+def changing(word):
+    before = seen()
+    os.environ["OF_THE_JOB"] = word
+    del os.environ["BEFORE"]
+    os.environ["JOBRUNNER_JOB"] = "mine"
+    return [before, seen()]
+"""
+    (folder / "of_environment.py").write_text(module, "utf-8")
+    for name in ("FROM_OUTSIDE", "BEFORE", "JOBRUNNER_JOB"):
+        monkeypatch.setenv(name, "é")
+    jobs = [app.enqueue("of_environment:changing", {"word": word * 1000}) for word in "abcdef" * 5]
+    drain(jobs=2, app_dir=str(folder), imports=["of_environment"], seconds=100)
+    for job, word in zip(jobs, "abcdef" * 5, strict=True):
+        before, after = job.result()
+        assert before == [str(job.id), "1", before[2], "é", "m", "-", "é"]
+        assert after == ["mine", "1", before[2], "é", "m", word * 1000, "-"]
+    assert len({job.result()[0][2] for job in jobs}) == len(jobs), "each is a worker of its own"
+
+
+def test_a_module_that_closes_the_standard_streams_when_it_is_imported_costs_no_job_its_end(
+    app: App, drain: Drain, folder: Path
+) -> None:
+    module = """
+import os
+for number in range(3): os.close(number)
+def word():
+    os.write(1, b"out")
+    return "done"
+"""
+    (folder / "closing.py").write_text(module, "utf-8")
+    jobs = [app.enqueue("closing:word") for _ in range(9)]
+    drain(jobs=2, app_dir=str(folder), imports=["closing"])
+    assert [(job.result(), job.log()) for job in jobs] == [("done", "out")] * 9
+
+
 @pytest.mark.parametrize("stream", ["None", "open('/dev/full', 'w'); sys.stdout.write('no room')"])
 @pytest.mark.parametrize("imports", [["muted"], []])
 def test_a_module_that_replaces_the_output_when_it_is_imported_costs_no_job_its_end(

@@ -8,13 +8,16 @@ import importlib
 import os
 import signal
 from collections.abc import Callable
-from os import close, dup2, setsid
+from os import closerange, dup2, setsid
 from types import FrameType
 from typing import Any, NamedTuple
 
 from jobrunner.kernel import die_with_parent
 from jobrunner.models import UNDELIVERED
 from jobrunner.runner.marks import Mark
+from jobrunner.runner.ready import Ready
+from jobrunner.runner.variables import Made
+from jobrunner.worker_end import WorkerEnd
 
 WORKER_SIGNALS: dict[signal.Signals, Callable[[int, FrameType | None], object] | signal.Handlers] = {
     signal.SIGINT: signal.default_int_handler,
@@ -40,18 +43,23 @@ class Birth(NamedTuple):
 
     template: int
     """A pid."""
-    foreign: list[int]
-    """Descriptors that the template has, and it must not have."""
-    take_name: Callable[[], None]
-    """Has others see in its environment which worker it is."""
     streams: tuple[int, int, int]
     """Descriptors, in the order of their numbers to come."""
+    foreign: list[tuple[int, int]]
+    """Descriptors that it must not keep: from the first number of each pair up to the second, without that."""
+    place: memoryview
+    """Where others see which worker it is."""
+    name: bytes
+    """What is to be there."""
     waits: Mark | None
     """Where it begins at the signal BEGIN, and not at once: what it sets then."""
-    name: str
-    channel: int
+    variables: Made
+    """Where it sees that itself, and which job it does."""
+    end: WorkerEnd
     first: list[Any]
     """The first message, if that came along."""
+    ready: Ready | None
+    """What that asks for, where it could be made ready."""
     pass_env: list[str]
     """Patterns of variables that commands see, too."""
     spare: Mark | None
@@ -59,28 +67,30 @@ class Birth(NamedTuple):
 
 
 def settle(
-    template: int, foreign: list[int], take_name: Callable[[], None], streams: tuple[int, int, int], waits: Mark | None
+    template: int,
+    streams: tuple[int, int, int],
+    foreign: list[tuple[int, int]],
+    place: memoryview,
+    name: bytes,
+    waits: Mark | None,
 ) -> None:
     """Become what the first fields of a `Birth` say; ends the process where its template has ended."""
     _set_wakeup(-1)
-    for descriptor in foreign:
-        close(descriptor)
-    take_name()
+    stdin, stdout, stderr = streams
+    dup2(stdin, 0)
+    dup2(stdout, 1)
+    dup2(stderr, 2)
+    for first, behind in foreign:
+        closerange(first, behind)
+    place[:] = name
     setsid()
     if not die_with_parent(_KILL, template):
         os._exit(UNDELIVERED)
     if waits is not None:
         _sigwait(_BEGIN_ONLY)
-        page, place = waits
-        page[place] = 1
+        page, at = waits
+        page[at] = 1
     heed_signals()
-    stdin, stdout, stderr = streams
-    dup2(stdin, 0)
-    dup2(stdout, 1)
-    dup2(stderr, 2)
-    close(stdin)
-    close(stdout)
-    close(stderr)
 
 
 def heed_signals() -> None:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 
 from jobrunner.context import find_current
 
+_installed: list[Any] = [None, None]
 _in_use: list["OutputRouter"] = []
 
 
@@ -148,12 +149,15 @@ class _Bytes(io.RawIOBase):
 
 def install() -> None:
     """Put routers in the place of this process's standard streams."""
-    sys.stdout = cast(Any, OutputRouter("stdout", 1))
-    sys.stderr = cast(Any, OutputRouter("stderr", 2))
+    _installed[:] = OutputRouter("stdout", 1), OutputRouter("stderr", 2)
+    sys.stdout, sys.stderr = _installed
 
 
 def flush() -> None:
     """Have what was written so far leave this process, wherever a module has put its streams."""
+    out, error = _installed
+    if not _in_use and sys.stdout is out and sys.stderr is error:
+        return  # nothing was written: most jobs write nothing
     for stream in (sys.stdout, sys.stderr):
         try:  # noqa: SIM105 - of what `suppress` needs, each fork would copy ten pages
             stream.flush()

@@ -25,7 +25,8 @@ Signature = list[int] | None
 """When a file was saved, in nanoseconds, and its size; None where there is none."""
 
 _INSTALLED = ("site-packages", "dist-packages")
-_noted: dict[str, Signature] = {}
+noted: dict[str, Signature] = {}
+"""What was read, until `news` is asked for."""
 _folders: list[str] = []
 _packages: set[str] = set()
 
@@ -46,8 +47,8 @@ def watch(folder: str, modules: Iterable[str]) -> None:
 def news() -> dict[str, Signature]:
     """The files that were read since this was asked last, as they were right before."""
     found = {}
-    while _noted:  # other threads may import meanwhile
-        path, signed = _noted.popitem()
+    while noted:  # other threads may import meanwhile
+        path, signed = noted.popitem()
         found[path] = signed
     return found
 
@@ -55,7 +56,7 @@ def news() -> dict[str, Signature]:
 def imported(module: ModuleType) -> None:
     """Note its file, where another loader than ours has read it."""
     file = getattr(module, "__file__", None)
-    if file and file not in _noted:
+    if file and file not in noted:
         _note(module.__name__, file, signature(file))
 
 
@@ -64,7 +65,7 @@ def missed(name: str | None) -> None:
     for folder in _folders if name else ():
         place = os.path.join(folder, *str(name).split("."))
         for file in (f"{place}.py", os.path.join(place, "__init__.py")):
-            _noted.setdefault(file, signature(file))
+            noted.setdefault(file, signature(file))
 
 
 def signature(file: str) -> Signature:
@@ -94,7 +95,7 @@ def _signed(found: os.stat_result) -> Signature:
 def _note(name: str, path: str, signed: Signature) -> None:
     is_below = any(path.startswith(folder) for folder in _folders) and not any(one in path for one in _INSTALLED)
     if is_below or name.partition(".")[0] in _packages:
-        _noted[path] = signed
+        noted[path] = signed
 
 
 def _may_deceive(path: str, second: int) -> bool:

@@ -92,6 +92,7 @@ class Template:
 
     def _heed_children(self) -> None:
         # After any import: it may have set handlers of its own. What is set here is what a worker begins with.
+        _fill_streams()
         for number, handler in WORKER_SIGNALS.items():
             signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_BLOCK, {*WORKER_SIGNALS, BEGIN})  # the runner ends us by closing the channel
@@ -182,6 +183,13 @@ class Template:
         order.close()
         self._channel.post("not_forked", key, "its template has no descriptors left")
         return None
+
+
+def _fill_streams() -> None:
+    """Where a module has closed one, a descriptor that comes would get its number, which is overwritten in a worker."""
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(number)
 
 
 def _heard(*_: object) -> None:

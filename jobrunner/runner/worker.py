@@ -4,41 +4,33 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping
 from os import _exit
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from jobrunner import environment, execution, kernel
 from jobrunner.channel import frame, pair
-from jobrunner.context import Current, ProcessLink, enter_process, leave_process
+from jobrunner.context import enter_process, leave_process
 from jobrunner.errors import ChannelClosed, TaskUnknown
 from jobrunner.models import UNDELIVERED, Claimed, Failure, InvocationId, Outcome
 from jobrunner.runner import birth, output_router, sources
 from jobrunner.runner.birth import Birth, hears_of_children, settle
 from jobrunner.runner.marks import Mark
+from jobrunner.runner.ready import Ready, Surroundings, here, ready, surroundings
+from jobrunner.runner.sources import noted
+from jobrunner.runner.variables import take
 from jobrunner.worker_end import WorkerEnd
 
 WORKER_VARIABLE = "JOBRUNNER_WORKER"
 """In the environment of a worker and all that it starts: which worker."""
 CANNOT_EXECUTE = 127
 """Exit code of a worker that could not start its program, as in a shell."""
-
-
-class Surroundings(NamedTuple):
-    """What of an invocation's policy is the worker's; the runner has read it all, and sees to the rest."""
-
-    cwd: str | None
-    env: Mapping[str, str]
-
-
 _NOTHING = frame(("outcome", *execution.NOTHING))
 """What most jobs say: written down once, and not by each worker."""
 _new_tuple = tuple.__new__
-_UNSAID = Surroundings(None, {})
 _NOTHING_TO_DO = Claimed(InvocationId(0), 1, 1, 0, "function", f"{__name__}:nothing", "{}", None, "", 0, 0)
 _TIMES = 10
 """Python makes a function's code faster at the eighth call, and writes into it to do so."""
-_JOB_VARIABLES = ("JOBRUNNER_JOB", "JOBRUNNER_CLAIM", "JOBRUNNER_ATTEMPT")
+JOB_VARIABLES = ("JOBRUNNER_JOB", "JOBRUNNER_CLAIM", "JOBRUNNER_ATTEMPT")
 
 
 def worker_name(key: int) -> str:
@@ -62,18 +54,20 @@ def practise() -> None:
     What Python makes or notes at the first uses, such as where an attribute was found, it then has in pages that all
     workers share; each of them would make it anew, in copies.
     """
-    before = {name: os.environ[name] for name in _JOB_VARIABLES if name in os.environ}
+    before = {name: os.environ[name] for name in JOB_VARIABLES if name in os.environ}
     ours, theirs = pair()
     for _ in range(_TIMES):
         birth.practise()
         os.environ[WORKER_VARIABLE] = os.environ[WORKER_VARIABLE]
         end = WorkerEnd(os.dup(theirs.fileno()))
         _work(end, ["do", *_NOTHING_TO_DO], [], None)
+        if made := ready(_NOTHING_TO_DO, end):
+            _do(made, end)
         end.close()
     ours.close()
     theirs.close()
     leave_process()
-    for name in _JOB_VARIABLES:
+    for name in JOB_VARIABLES:
         del os.environ[name]
     os.environ.update(before)
 
@@ -86,10 +80,10 @@ def run_worker(given: Birth) -> NoReturn:
     """Never returns: a worker must not fall back into the template's loop."""
     code = UNDELIVERED
     try:
-        template, foreign, take_name, streams, waits, name, channel, first, pass_env, spare = given
-        settle(template, foreign, take_name, streams, waits)
-        os.environ[WORKER_VARIABLE] = name
-        code = _work(WorkerEnd(channel), first, pass_env, spare)
+        template, streams, foreign, place, name, waits, variables, end, first, made, pass_env, spare = given
+        settle(template, streams, foreign, place, name, waits)
+        take(variables)
+        code = _do(made, end) if made is not None else _work(end, first, pass_env, spare)
     except ChannelClosed:
         pass  # nobody is left to be told
     except BaseException:  # a fault of ours, or of a job that broke the interpreter: into the job's own output
@@ -110,18 +104,10 @@ def _work(channel: WorkerEnd, first: list[Any], pass_env: list[str], spare: Mark
         thread_runner_process_main(channel, *facts)
         return 0
     claimed = _new_tuple(Claimed, facts)  # as Claimed(*facts) does in a function of its own
-    around = _surroundings(claimed.policy)
+    around = surroundings(claimed.policy)
     if claimed.kind == "function":
         return run_invocation(claimed, around, channel)
     return _become_program(claimed, around, channel, pass_env)
-
-
-def _surroundings(policy: str | None) -> Surroundings:
-    # Not by Policy.from_json: that module brings a megabyte of others, whose pages each fork copies the tables of.
-    if not policy:
-        return _UNSAID
-    facts = execution.load_args(policy)
-    return Surroundings(facts.get("cwd"), facts.get("env", {}))
 
 
 def _rehearse() -> None:
@@ -142,17 +128,16 @@ def _rehearse() -> None:
 
 def run_invocation(claimed: Claimed, around: Surroundings, channel: WorkerEnd) -> int:
     """Do a function invocation and send its outcome; gives the exit code."""
-    invocation_id, claim, attempt, _, _, task, args_text, policy, *_ = claimed
-    here = Current(invocation_id, claim, attempt, ProcessLink(channel))
-    enter_process(here)
+    job = here(claimed, channel)
+    enter_process(job)
+    task = claimed.task
     module = task.partition(":")[0]
     before = None if module in sys.modules else kernel.open_descriptors()
     try:
         _prepare(claimed, around)
-        if around is not _UNSAID:
-            os.environ.update(around.env)
+        os.environ.update(around.env)
         found = execution.find(task)
-        args = execution.load_args(args_text or "{}")
+        args = execution.load_args(claimed.args or "{}")
     except TaskUnknown as error:
         channel.send("unknown", error.why)
         return 0
@@ -162,10 +147,16 @@ def run_invocation(claimed: Claimed, around: Surroundings, channel: WorkerEnd) -
         # What was opened by an import, all workers would share if the template did it, which must hear of its children.
         is_clean = hears_of_children() and kernel.open_descriptors() == before and execution.is_quiet()
         channel.send("imported", module, is_clean)
-    if word := execution.first_word(policy, found):
+    return _do(Ready(job, execution.first_word(claimed.policy, found), found.function, args), channel)
+
+
+def _do(made: Ready, channel: WorkerEnd) -> int:
+    job, word, function, args = made
+    enter_process(job)
+    if word:
         channel.send(*word)
-    outcome = execution.perform(found.function, args)
-    if os.getpid() != here.pid:
+    outcome = execution.perform(function, args)
+    if os.getpid() != job.pid:
         os._exit(0)  # a child that the job forked and forgot to end: the outcome is for the job itself to tell
     return _deliver(channel, outcome)
 
@@ -173,8 +164,8 @@ def run_invocation(claimed: Claimed, around: Surroundings, channel: WorkerEnd) -
 def _deliver(channel: WorkerEnd, outcome: Outcome) -> int:
     output_router.flush()
     try:
-        if files := sources.news():
-            channel.send("read", files)
+        if noted:
+            channel.send("read", sources.news())
         if outcome is execution.NOTHING:
             channel.send_frame(_NOTHING)
         else:
@@ -187,9 +178,8 @@ def _deliver(channel: WorkerEnd, outcome: Outcome) -> int:
 def _prepare(claimed: Claimed, around: Surroundings) -> None:
     invocation_id, claim, attempt, *_ = claimed
     cwd, _ = around
-    os.environ["JOBRUNNER_JOB"] = str(invocation_id)
-    os.environ["JOBRUNNER_CLAIM"] = str(claim)
-    os.environ["JOBRUNNER_ATTEMPT"] = str(attempt)
+    for name, value in zip(JOB_VARIABLES, (invocation_id, claim, attempt), strict=True):
+        os.environ[name] = str(value)
     if cwd is not None:
         os.chdir(cwd)
 

@@ -10,7 +10,7 @@ _REST_SECONDS = 1.0
 
 
 class Ahead:
-    """It learns how long jobs take from what is delivered, by the workers' own clocks.
+    """It learns how long jobs take from what is delivered: in threads by their clocks, else from fork to end as heard.
 
     How long a turn takes tells nothing: on a slow disk, or beside other busy programs, that is not the jobs' time.
     """

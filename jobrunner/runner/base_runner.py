@@ -139,9 +139,9 @@ class BaseRunner(Placing):
         self._attempts.enforce_deadlines(self.conf.kill_grace)
         self._tend()
         done = self._transact()
+        self._waiting.reply()  # who is stopped finds the answer there when it goes on
         for running in done.waits.resumed:
             self._resume_waiting_process(running)
-        self._waiting.reply()
         for running in done.waits.paused:
             self._pause_waiting_process(running)
         self._attempts.place(done.admitted)

@@ -165,7 +165,7 @@ class WaitingRoom:
         self._replies += draft.replies
 
     def reply(self) -> None:
-        """After those that were stopped go on: send the answers. What was decided is committed."""
+        """Send the answers; what was decided is committed."""
         replies, self._replies = self._replies, []
         for reply in replies:
             reply()

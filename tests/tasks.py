@@ -154,6 +154,20 @@ def leave_family() -> None:
     mark("S")
 
 
+def leave_child(name: str) -> str:
+    """When it may go on, it ends well, and leaves a child behind."""
+    wait_for_file(name)
+    mark("G", subprocess.Popen(["sleep", "1000"]).pid)
+    return name
+
+
+def leave_orphan(name: str) -> str:
+    """The same with the child of one that has ended."""
+    wait_for_file(name)
+    mark("G", int(subprocess.check_output("sleep 1000 >&- & echo $!", shell=True)))
+    return name
+
+
 # Others
 
 

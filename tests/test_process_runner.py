@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import psutil
 import pytest
 
 from jobrunner import App, Invocation, InvocationFailed, Retry, Status, state_backend
@@ -263,6 +264,34 @@ def test_what_a_job_leaves_behind_dies_with_it(app: App, runner: StartRunner, fo
     assert other.status is Status.RUNNING, "its neighbour goes on"
     (folder / "go").touch()
     assert other.result(timeout=60) == "go"
+
+
+def test_a_job_that_leaves_nothing_is_over_before_its_process_is_reaped_and_any_other_after(
+    app: App, runner: StartRunner, folder: Path
+) -> None:
+    names = ("wait_for_file", "leave_child", "leave_orphan")
+    alone, *others = [app.enqueue(f"tests.tasks:{name}", {"name": name}) for name in names]
+    others.append(app.enqueue("tests.tasks:wait_for_file", {"name": "limited"}, concurrency=1, concurrency_key="tape"))
+    running = runner(jobs=4)
+    pids(folder, "S", 4)
+    worker_of = {mark.id: mark.pid for mark in marks(folder, "S")}
+    os.kill(running.template, signal.SIGSTOP)  # now nobody reaps
+    try:
+        for name in ("leave_child", "leave_orphan", "limited"):
+            (folder / name).touch()
+        ended = [psutil.Process(worker_of[job.id]) for job in others]
+        until(lambda: all(one.status() == psutil.STATUS_ZOMBIE for one in ended))
+        (folder / "wait_for_file").touch()
+        assert alone.result(timeout=60) == "wait_for_file"
+        (attempt,) = attempts(app, alone)
+        assert (attempt.pid, attempt.exit_code) == (worker_of[alone.id], 0)
+        assert attempt.cpu_ms is not None
+        assert (attempt.peak_kb or 0) > 1000
+        assert [job.status for job in others] == [Status.RUNNING] * 3
+    finally:
+        os.kill(running.template, signal.SIGCONT)
+    assert [job.result(timeout=60) for job in others] == ["leave_child", "leave_orphan", "limited"]
+    until_gone([mark.pid for mark in marks(folder, "G")])
 
 
 # Deaths of runners and templates ---------------------------------------------------------------------

@@ -11,7 +11,7 @@ from jobrunner.runner.birth import BEGIN
 from jobrunner.runner.marks import Marks
 from jobrunner.runner.nursery import Nursery
 from jobrunner.runner.places import Order, Places
-from jobrunner.runner.worker import WORKER_VARIABLE, worker_name
+from jobrunner.runner.worker import WORKER_VARIABLE, usage_facts, worker_name
 
 _MOST_IN_A_ROW = 10 if kernel.is_linux else 1
 """More would keep it for too long from those that have ended. Elsewhere none is forked ahead: a blocked signal is lost
@@ -155,7 +155,7 @@ class Brood:
             self._channel.queue("unused", key)
         self._marks.forget(key)
         self.clear_away(pid)
-        self._channel.queue("exit", key, pid, *_exit_facts(status), *_usage_facts(usage))
+        self._channel.queue("exit", key, pid, *_exit_facts(status), *usage_facts(usage))
 
     def clear_away(self, pid: int) -> None:
         """Kill what a child that has ended left in its process group."""
@@ -199,8 +199,3 @@ def _exit_facts(status: int) -> tuple[int | None, int | None]:
     if os.WIFSIGNALED(status):
         return None, os.WTERMSIG(status)
     return os.waitstatus_to_exitcode(status), None
-
-
-def _usage_facts(usage: struct_rusage) -> tuple[int, int]:
-    per_kilobyte = 1 if kernel.is_linux else 1024  # macOS counts bytes
-    return round((usage.ru_utime + usage.ru_stime) * 1000), usage.ru_maxrss // per_kilobyte

@@ -21,10 +21,15 @@ class BadMessage(JobRunnerError):
 
 
 class Delivered(NamedTuple):
-    """What came of the attempt; CPU milliseconds where only the worker can tell them."""
+    """What came of the attempt; CPU milliseconds of a thread.
+
+    Of a process, these and its peak resident set in KiB, where nothing of the job goes on when it has said so: it has
+    no other thread, and never had a child.
+    """
 
     outcome: Outcome
     cpu_ms: int | None = None
+    peak_kb: int | None = None
 
 
 class Began(NamedTuple):
@@ -104,7 +109,7 @@ def parse(message: Message) -> Said:
 def _parse(message: Message) -> Said:
     match message:
         case ["outcome", result, failure, *measured]:
-            return Delivered(_outcome(result, failure), _cpu_ms(measured))
+            return Delivered(_outcome(result, failure), *_measures(measured))
         case ["began"]:
             return Began()
         case ["unknown", str(why)]:
@@ -175,12 +180,10 @@ def _outcome(result: Json, failure: Json) -> Outcome:
     raise BadMessage("an outcome that is neither a result nor a failure")
 
 
-def _cpu_ms(measured: list[Json]) -> int | None:
+def _measures(measured: list[Json]) -> list[int]:
     match measured:
-        case []:
-            return None
-        case [int(cpu_ms)]:
-            return min(max(0, cpu_ms), _LARGEST)
+        case [] | [int()] | [int(), int()]:
+            return [min(max(0, one), _LARGEST) for one in measured]
     raise BadMessage("an outcome with measures that are none")
 
 

@@ -202,7 +202,7 @@ class MultiThreadRunner(TemplateRunner):
             if running is None or running.claimed.claim != claim:
                 continue
             if running.paused_at is not None:
-                self._take_outcome(worker, running, outcome, cpu_ms)
+                self._take_outcome(worker, running, messages.Delivered(outcome, cpu_ms))
                 continue
             del worker.held[invocation_id]
             running.outcome, running.exit = outcome, _exit(worker.pid, cpu_ms)
@@ -210,7 +210,9 @@ class MultiThreadRunner(TemplateRunner):
         if ended:
             self._have_ended(worker, *ended)
 
-    def _delivered(self, worker: WorkerProcess, running: Running, cpu_ms: int | None) -> None:
+    def _delivered(
+        self, worker: WorkerProcess, running: Running, cpu_ms: int | None = None, peak_kb: int | None = None
+    ) -> None:
         if isinstance(worker, PoolWorker):
             del worker.held[running.claimed.id]
             running.exit = _exit(worker.pid, cpu_ms)

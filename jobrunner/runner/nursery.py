@@ -10,7 +10,7 @@ from jobrunner.runner import output_router
 from jobrunner.runner.birth import Birth
 from jobrunner.runner.marks import Mark
 from jobrunner.runner.places import Order
-from jobrunner.runner.ready import ready
+from jobrunner.runner.ready import MEASURED, PLAIN, ready
 from jobrunner.runner.variables import Variables
 from jobrunner.runner.worker import JOB_VARIABLES, WORKER_VARIABLE, run_worker, worker_name
 from jobrunner.worker_end import WorkerEnd
@@ -67,7 +67,8 @@ class Nursery:
         channel, stdout, stderr = order.descriptors
         name = worker_name(order.key)
         end = WorkerEnd(channel)
-        is_job = order.first[:1] == ["do"]
+        verb = order.first[0] if order.first else ""
+        is_job = verb in {PLAIN, MEASURED}
         claimed = Claimed(*order.first[1:]) if is_job else None
         numbers = map(str, claimed[:3]) if claimed is not None else ()
         return Birth(
@@ -80,7 +81,7 @@ class Nursery:
             variables=(self._of_job if is_job else self._of_worker).made(name, *numbers),
             end=end,
             first=order.first,
-            ready=None if claimed is None else ready(claimed, end),
+            ready=None if claimed is None else ready(claimed, end, measure=verb == MEASURED),
             pass_env=self._pass_env,
             spare=mark if order.is_spare else None,
         )

@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from jobrunner.models import InvocationId
+from jobrunner.models import Exit, InvocationId
 from jobrunner.runner import messages
 from jobrunner.runner.ahead import Ahead
 from jobrunner.runner.backlog import Backlog
+from jobrunner.runner.ready import MEASURED, PLAIN
 from jobrunner.runner.running import Running
 from jobrunner.runner.settings import RunSettings
 from jobrunner.runner.template_runner import TemplateRunner
@@ -69,11 +70,16 @@ class ProcessRunner(TemplateRunner):
         else:
             self._employ(spare, running)
 
+    @property
+    def _verb(self) -> str:
+        # To measure itself costs a process a tenth of a fork, and what is lined up behind others goes on without it.
+        return PLAIN if self._lined_up else MEASURED
+
     # Claimed ahead: while jobs are short, the template has some more than there are places, to begin them at once
 
     def _start_in_turn(self, running: Running) -> None:
         try:
-            self._start_process(running, at_once=False)
+            self._start_process(running, self._verb, at_once=False)
         except OSError:
             if self._lined_up:  # each has three descriptors
                 self._ahead.fewer_than(self._lined_up)
@@ -103,7 +109,7 @@ class ProcessRunner(TemplateRunner):
 
     def _exited(self, key: int, pid: int, *facts: Any) -> None:
         worker = self._workers[key]
-        if pid and worker.runnings:
+        if pid and (worker.runnings or worker.is_over):
             self._backlog.moved()
             if worker.begun_at:  # it may have died before
                 self._ahead.delivered(1, time.monotonic() - worker.begun_at)
@@ -130,9 +136,23 @@ class ProcessRunner(TemplateRunner):
             if self._watch.descriptor in self._hearing.hear(left):
                 break
 
-    def _delivered(self, worker: WorkerProcess, running: Running, cpu_ms: int | None) -> None:
+    def _delivered(
+        self, worker: WorkerProcess, running: Running, cpu_ms: int | None = None, peak_kb: int | None = None
+    ) -> None:
         # It ends now. What it says or writes until then is read when it is reaped: each piece that is heard wakes us.
         self._ignore(worker.channel.fileno(), *worker.streams)
+        if peak_kb is None or self._lined_up or not _is_done_with(running):
+            return
+        if isinstance(worker, SingleWorker) and worker.pid:
+            running.exit = Exit(worker.pid, 0, cpu_ms=cpu_ms, peak_kb=peak_kb)
+            self._conclude_early(worker, running)
+
+    def _conclude_early(self, worker: SingleWorker, running: Running) -> None:
+        """Nothing of it goes on, and somebody may wait for it: that its process is reaped takes longer than a turn."""
+        for stream in list(worker.streams):
+            self._take_output(worker, stream, 0)
+        worker.running, worker.is_over = None, True
+        self._attempts.conclude(running)
 
     def _heed(self, worker: WorkerProcess, running: Running, said: messages.Said, reply: Callable[..., None]) -> None:
         super()._heed(worker, running, said, reply)
@@ -157,7 +177,7 @@ class ProcessRunner(TemplateRunner):
 
     def _employ(self, spare: SingleWorker, running: Running) -> None:
         spare.running = running
-        self._tell(spare, "do", *running.claimed)
+        self._tell(spare, self._verb, *running.claimed)
         if spare.pid:
             self._begun(spare)
 
@@ -191,3 +211,9 @@ class ProcessRunner(TemplateRunner):
         some_wait = self._attempts.holding_slots < len(self._attempts)
         workers = self._workers.values() if some_wait else ()
         self._templates.set_apart(one for one in workers if any(job.paused_at is not None for job in one.runnings))
+
+
+def _is_done_with(running: Running) -> bool:
+    """Whether all that it can come to is its success, and none may begin only when its process is gone."""
+    has_succeeded = running.outcome is not None and running.outcome.failure is None
+    return has_succeeded and running.stopped is None and running.paused_at is None and running.claimed.limit_key is None

@@ -27,8 +27,12 @@ class Ready(NamedTuple):
     """What the runner is to be told before."""
     function: Callable[..., Any]
     args: Json
+    measure: bool
+    """Whether it is to say what it has used, too."""
 
 
+PLAIN, MEASURED = "do", "do_and_measure"
+"""What a worker is told before a claimed invocation."""
 _UNSAID = Surroundings(None, {})
 
 
@@ -46,7 +50,7 @@ def here(claimed: Claimed, end: WorkerEnd) -> Current:
     return Current(claimed.id, claimed.claim, claimed.attempt, ProcessLink(end))
 
 
-def ready(claimed: Claimed, end: WorkerEnd) -> Ready | None:
+def ready(claimed: Claimed, end: WorkerEnd, *, measure: bool = False) -> Ready | None:
     """None where its worker has more to do: to import a module, to run code of a user's, to change its surroundings."""
     if claimed.kind != "function" or surroundings(claimed.policy) != _UNSAID:
         return None
@@ -57,4 +61,4 @@ def ready(claimed: Claimed, end: WorkerEnd) -> Ready | None:
         args = execution.load_args(claimed.args or "{}")
     except (ValueError, RecursionError):  # its worker says so
         return None
-    return Ready(here(claimed, end), execution.first_word(claimed.policy, found), found.function, args)
+    return Ready(here(claimed, end), execution.first_word(claimed.policy, found), found.function, args, measure)

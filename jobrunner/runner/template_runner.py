@@ -12,11 +12,12 @@ from typing import Any
 from jobrunner import orchestrator
 from jobrunner.channel import Message
 from jobrunner.errors import ChannelBroken, ChannelClosed
-from jobrunner.models import Exit, Outcome
+from jobrunner.models import Exit
 from jobrunner.policy import Policy
 from jobrunner.runner import journal, messages
 from jobrunner.runner.ahead import Ahead
 from jobrunner.runner.messages import BadMessage
+from jobrunner.runner.ready import PLAIN
 from jobrunner.runner.running import Running
 from jobrunner.runner.settings import RunSettings
 from jobrunner.runner.template_keeper import TemplateKeeper
@@ -47,8 +48,12 @@ class TemplateRunner(TemplateKeeper):
         return False
 
     def get_active_child_runner_ids(self) -> list[str]:
-        """The workers that are alive, each as runner:pid."""
-        return [f"{self._registration.id}:{worker.pid}" for worker in self._workers.values() if worker.pid]
+        """The workers that are alive and not over, each as runner:pid."""
+        return [
+            f"{self._registration.id}:{worker.pid}"
+            for worker in self._workers.values()
+            if worker.pid and not worker.is_over
+        ]
 
     def _claims_ahead(self) -> int:
         return max(0, self._ahead.most - self._lined_up)
@@ -79,9 +84,9 @@ class TemplateRunner(TemplateKeeper):
                 self._forget(worker)
                 raise
 
-    def _start_process(self, running: Running, *, at_once: bool = True) -> None:
+    def _start_process(self, running: Running, verb: str = PLAIN, *, at_once: bool = True) -> None:
         """A process for this attempt alone."""
-        self._spawn(SingleWorker(self._next_key, running), "do", *running.claimed, at_once=at_once)
+        self._spawn(SingleWorker(self._next_key, running), verb, *running.claimed, at_once=at_once)
 
     def _worker_of(self, running: Running) -> WorkerProcess | None:
         return next((worker for worker in self._workers.values() if running in worker.runnings), None)
@@ -143,7 +148,7 @@ class TemplateRunner(TemplateKeeper):
         for stream in list(worker.streams):
             self._take_output(worker, stream, 0)
         self._forget(worker)
-        if not worker.runnings:
+        if not (worker.runnings or worker.is_over):
             self._rest()  # a spare that is not wanted, or cannot live here
         unstarted = worker.unstarted
         started = [one for one in worker.runnings if one not in unstarted]
@@ -189,8 +194,8 @@ class TemplateRunner(TemplateKeeper):
 
     def _heed(self, worker: WorkerProcess, running: Running, said: messages.Said, reply: Callable[..., None]) -> None:
         match said:
-            case messages.Delivered(outcome, cpu_ms):
-                self._take_outcome(worker, running, outcome, cpu_ms)
+            case messages.Delivered():
+                self._take_outcome(worker, running, said)
             case messages.Asks(verb, facts):
                 self._recorder.asked(running, reply, verb, facts)
             case messages.Waits(ids, timeout, for_result):
@@ -209,21 +214,23 @@ class TemplateRunner(TemplateKeeper):
             case messages.Imported() | messages.Read():
                 self._has_imported(worker, running, said)
 
-    def _take_outcome(self, worker: WorkerProcess, running: Running, outcome: Outcome, cpu_ms: int | None) -> None:
-        running.outcome = outcome
+    def _take_outcome(self, worker: WorkerProcess, running: Running, said: messages.Delivered) -> None:
+        running.outcome = said.outcome
         if running.paused_at is not None:
             # One thread of it waits for others, and another has ended it: it need not wait any more.
             self._waiting.forget(running)
             self._signal(running, signal.SIGCONT)
-        self._delivered(worker, running, cpu_ms)
+        self._delivered(worker, running, said.cpu_ms, said.peak_kb)
 
-    def _delivered(self, worker: WorkerProcess, running: Running, cpu_ms: int | None) -> None:
+    def _delivered(
+        self, worker: WorkerProcess, running: Running, cpu_ms: int | None = None, peak_kb: int | None = None
+    ) -> None:
         """The outcome has come; a process for one attempt is over only when it is reaped."""
 
     def _is_unknown(self, worker: WorkerProcess, running: Running, why: str) -> None:
         running.outcome = orchestrator.unknown(why)
         running.stopped = running.stopped or "unknown"
-        self._delivered(worker, running, None)
+        self._delivered(worker, running)
 
     def _has_imported(self, worker: WorkerProcess, running: Running, said: messages.Imported | messages.Read) -> None:
         if isinstance(said, messages.Read):

@@ -4,7 +4,9 @@ import os
 import signal
 import sys
 import traceback
+from _thread import _count as _count_threads
 from os import _exit
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage, struct_rusage
 from typing import Any, NoReturn
 
 from jobrunner import environment, execution, kernel
@@ -15,7 +17,7 @@ from jobrunner.models import UNDELIVERED, Claimed, Failure, InvocationId, Outcom
 from jobrunner.runner import birth, output_router, sources
 from jobrunner.runner.birth import Birth, hears_of_children, settle
 from jobrunner.runner.marks import Mark
-from jobrunner.runner.ready import Ready, Surroundings, here, ready, surroundings
+from jobrunner.runner.ready import MEASURED, Ready, Surroundings, here, ready, surroundings
 from jobrunner.runner.sources import noted
 from jobrunner.runner.variables import take
 from jobrunner.worker_end import WorkerEnd
@@ -60,7 +62,7 @@ def practise() -> None:
         birth.practise()
         os.environ[WORKER_VARIABLE] = os.environ[WORKER_VARIABLE]
         end = WorkerEnd(os.dup(theirs.fileno()))
-        _work(end, ["do", *_NOTHING_TO_DO], [], None)
+        _work(end, [MEASURED, *_NOTHING_TO_DO], [], None)
         if made := ready(_NOTHING_TO_DO, end):
             _do(made, end)
         end.close()
@@ -106,7 +108,7 @@ def _work(channel: WorkerEnd, first: list[Any], pass_env: list[str], spare: Mark
     claimed = _new_tuple(Claimed, facts)  # as Claimed(*facts) does in a function of its own
     around = surroundings(claimed.policy)
     if claimed.kind == "function":
-        return run_invocation(claimed, around, channel)
+        return run_invocation(claimed, around, channel, measure=verb == MEASURED)
     return _become_program(claimed, around, channel, pass_env)
 
 
@@ -119,15 +121,15 @@ def _rehearse() -> None:
         ours, theirs = (WorkerEnd(one.detach()) for one in pair())
     except OSError:  # no descriptors are left: it comes to that soon enough
         return
-    ours.send("do", *_NOTHING_TO_DO)
+    ours.send(MEASURED, *_NOTHING_TO_DO)
     _work(theirs, theirs.receive(), [], None)
     ours.close()
     theirs.close()
     leave_process()
 
 
-def run_invocation(claimed: Claimed, around: Surroundings, channel: WorkerEnd) -> int:
-    """Do a function invocation and send its outcome; gives the exit code."""
+def run_invocation(claimed: Claimed, around: Surroundings, channel: WorkerEnd, *, measure: bool = False) -> int:
+    """Do a function invocation and send its outcome, `measure` with what it used; gives the exit code."""
     job = here(claimed, channel)
     enter_process(job)
     task = claimed.task
@@ -147,32 +149,51 @@ def run_invocation(claimed: Claimed, around: Surroundings, channel: WorkerEnd) -
         # What was opened by an import, all workers would share if the template did it, which must hear of its children.
         is_clean = hears_of_children() and kernel.open_descriptors() == before and execution.is_quiet()
         channel.send("imported", module, is_clean)
-    return _do(Ready(job, execution.first_word(claimed.policy, found), found.function, args), channel)
+    return _do(Ready(job, execution.first_word(claimed.policy, found), found.function, args, measure), channel)
 
 
 def _do(made: Ready, channel: WorkerEnd) -> int:
-    job, word, function, args = made
+    job, word, function, args, measure = made
     enter_process(job)
     if word:
         channel.send(*word)
     outcome = execution.perform(function, args)
     if os.getpid() != job.pid:
         os._exit(0)  # a child that the job forked and forgot to end: the outcome is for the job itself to tell
-    return _deliver(channel, outcome)
+    return _deliver(channel, outcome, measure=measure)
 
 
-def _deliver(channel: WorkerEnd, outcome: Outcome) -> int:
+def _deliver(channel: WorkerEnd, outcome: Outcome, *, measure: bool = False) -> int:
     output_router.flush()
     try:
         if noted:
             channel.send("read", sources.news())
-        if outcome is execution.NOTHING:
+        if measure:
+            channel.send("outcome", outcome.result, outcome.failure, *_used())
+        elif outcome is execution.NOTHING:
             channel.send_frame(_NOTHING)
         else:
             channel.send("outcome", outcome.result, outcome.failure)
     except ChannelClosed:
         return UNDELIVERED
     return 0
+
+
+def _used() -> tuple[int, ...]:
+    """What this process has used, as `usage_facts`, where nothing of the job goes on without this thread."""
+    if _count_threads() or getrusage(RUSAGE_CHILDREN).ru_minflt:
+        return ()  # it has had a child, and that may have left another
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return usage_facts(getrusage(RUSAGE_SELF))
+    return ()
+
+
+def usage_facts(usage: struct_rusage) -> tuple[int, int]:
+    """CPU milliseconds, and the peak resident set in KiB."""
+    per_kilobyte = 1 if kernel.is_linux else 1024  # macOS counts bytes
+    return round((usage.ru_utime + usage.ru_stime) * 1000), usage.ru_maxrss // per_kilobyte
 
 
 def _prepare(claimed: Claimed, around: Surroundings) -> None:

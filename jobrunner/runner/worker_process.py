@@ -30,6 +30,8 @@ class WorkerProcess(ABC):
         """Whether nothing that it says is read any more."""
         self.begun_at = 0.0
         """When it was there and had what it is to do, on the monotonic clock."""
+        self.is_over = False
+        """Whether all that it did is concluded, though it is not reaped yet."""
         self.is_unused = False
         """Whether it is known to have read nothing of what it was told."""
         pipes: list[int] = []
@@ -90,7 +92,7 @@ class SingleWorker(WorkerProcess):
     @property
     def is_spare(self) -> bool:
         """Whether it can be given an attempt."""
-        return self.running is None and self.channel.fileno() >= 0
+        return self.running is None and not self.is_over and self.channel.fileno() >= 0
 
     @property
     def runnings(self) -> list[Running]:

@@ -523,6 +523,33 @@ def test_where_descriptors_run_out_jobs_wait_without_spending_an_attempt(
     assert set(starts(folder).values()) == {1}
 
 
+def test_a_template_that_has_no_descriptor_left_outlives_what_it_imports_after_a_job(
+    app: App, runner: StartRunner, folder: Path
+) -> None:
+    module = """
+import time
+from pathlib import Path
+here = Path(__file__).parent
+(here / "begun").touch()
+while not (here / "go").exists(): time.sleep(0.01)
+def nothing(): pass
+"""
+    (folder / "slow.py").write_text(module, "utf-8")
+    running = runner(jobs=1, app_dir=str(folder))
+    job = app.enqueue("slow:nothing")
+    until((folder / "begun").exists)
+    template = running.template
+    resource.prlimit(template, resource.RLIMIT_NOFILE, (3, 100))
+    (folder / "go").touch()
+    next_one = app.enqueue("slow:nothing")
+    until(lambda: "no process" in running.stderr or running.template != template)
+    assert running.template == template
+    resource.prlimit(template, resource.RLIMIT_NOFILE, (100, 100))
+    app.wait([job, next_one], timeout=60)
+    assert [job.status, next_one.status] == [Status.SUCCESS] * 2
+    assert running.template == template
+
+
 def test_a_module_that_ends_what_does_no_job_does_not_end_the_template(app: App, runner: StartRunner) -> None:
     running = runner(jobs=1)
     template = running.template

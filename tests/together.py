@@ -382,7 +382,7 @@ def neighbours() -> int:
     # Who works at both looks did so between them, all at once; one that has begun while the first was taken need not.
     working = _who_works() & _who_works()
     waiters = {one.pid for one in marks(folder())}  # after them: who only now begins to wait is none of those that work
-    return len(working - waiters)
+    return len({os.getpid()} | working - waiters)  # the list of children may lack some while others end
 
 
 def _who_works() -> set[int]:

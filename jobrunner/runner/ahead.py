@@ -6,10 +6,11 @@ from jobrunner.runner.attempts import Attempts
 
 _FORGOTTEN_SECONDS = 0.05
 _GROWTH = 3
+_REST_SECONDS = 1.0
 
 
 class Ahead:
-    """It learns how long jobs take from what is delivered, by the workers' own clocks.
+    """It learns how long jobs take from what is delivered: in threads by their clocks, else from fork to end as heard.
 
     How long a turn takes tells nothing: on a slow disk, or beside other busy programs, that is not the jobs' time.
     """
@@ -25,6 +26,7 @@ class Ahead:
         self._count = 0
         self._seconds = 0.0
         self._since = time.monotonic()
+        self._rests_until = 0.0
         self.most = 0
         """So many may be claimed beyond the free places."""
 
@@ -41,6 +43,11 @@ class Ahead:
         """Not now: jobs take long, or wait for each other."""
         self.most = 0
 
+    def rest(self) -> None:
+        """Not for a second: what was claimed could not be lined up."""
+        self.none()
+        self._rests_until = time.monotonic() + _REST_SECONDS
+
     def heed(self, attempts: Attempts) -> None:
         """None while those that are in hand forbid it."""
         if attempts.some_wait:
@@ -51,7 +58,9 @@ class Ahead:
     def turn(self, places: int) -> None:
         """A turn begins; so many jobs can be done at a time."""
         now = time.monotonic()
-        if self._count:
+        if now < self._rests_until:
+            self._count, self._seconds = 0, 0.0
+        elif self._count:
             each = self._seconds / self._count
             enough = places * self._enough_seconds / max(each, 1e-6)
             grown = max(self.most, _GROWTH * self._count)

@@ -7,6 +7,8 @@ from jobrunner.policy import CRASH_BUDGET
 from jobrunner.runner.running import Running
 from jobrunner.runner.worker_process import PoolWorker
 
+_NO_END = 1 << 30
+
 
 class Filling:
     """It begins anew at each turn: within one, processes get work and give none back."""
@@ -37,8 +39,16 @@ class Filling:
             self._chosen = max(having_room, key=lambda pool: pool.active, default=None)
         return self._chosen or self._crowd()
 
+    def room_behind(self) -> int:
+        """For how many more there is room in those that take work and where something moves, free threads or not."""
+        return sum(_left(pool) for pool in self._taking if not pool.backlog.is_asked_back)
+
+    @property
+    def _taking(self) -> list[PoolWorker]:
+        return [pool for pool in self._pools if not (pool.retiring or pool.is_used_up)]
+
     def _crowd(self) -> PoolWorker | None:
-        taking = [pool for pool in self._pools if not (pool.retiring or pool.is_used_up)]
+        taking = self._taking
         taking = [pool for pool in taking if not pool.backlog.is_asked_back] or taking  # nothing moves in those
         serving = sum(not pool.retiring for pool in self._pools)
         if not taking or serving < self._most:
@@ -47,6 +57,10 @@ class Filling:
             self._crowded = _evenly(taking)  # for the rest of this turn
             return next(self._crowded)
         return min(taking, key=_held)
+
+
+def _left(pool: PoolWorker) -> int:
+    return _NO_END if pool.most is None else pool.most - pool.done - len(pool.held)
 
 
 def _held(pool: PoolWorker) -> int:

@@ -78,10 +78,10 @@ class MultiThreadRunner(TemplateRunner):
         self._cleanup_dead_processes()
         self._end_extra_threads()
         self._scale_up_processes()
+        self._recycle_processes()
         self._look_ahead()
         self._update_status()
         self._terminate_idle_processes()
-        self._recycle_processes()
 
     def _update_status(self) -> None:
         now = time.monotonic()
@@ -161,12 +161,16 @@ class MultiThreadRunner(TemplateRunner):
     # Placing
 
     def _start(self, running: Running) -> None:
-        if needs_its_own_process(running):
+        is_alone = needs_its_own_process(running)
+        pool = None if is_alone else self._filling.choose()
+        if (pool is None or pool.has_room) and self._has_too_many_at_work():
+            self._put_off(running)
+        elif is_alone:
             self._start_process(running)
-            return
-        pool = self._filling.choose() or self._spawn_thread_runner_process()
-        pool.give(running)
-        self._filled.add(pool)
+        else:
+            pool = pool or self._spawn_thread_runner_process()
+            pool.give(running)
+            self._filled.add(pool)
 
     def _send_off(self) -> None:
         # Together: each message that is sent wakes its process, which takes longer than anything else here.
@@ -233,10 +237,24 @@ class MultiThreadRunner(TemplateRunner):
         staying = sum(pool.queued for pool in self.processes.values() if not pool.backlog.is_coming_back)
         return super()._reclaim_available_slots() + staying
 
+    def _has_too_many_at_work(self) -> bool:
+        """Whether there is no slot for the one that is to be placed: it was claimed ahead, and would begin at once."""
+        return self._attempts.holding_slots - self._lined_up > self.max_parallel_slots
+
+    def _put_off(self, running: Running) -> None:
+        self._ahead.rest()  # the next ones are probably like it
+        self._attempts.put_back(running)
+
+    def _claims_ahead(self) -> int:
+        behind = self._filling.room_behind() - self._reclaim_available_slots()
+        return max(0, min(super()._claims_ahead(), behind))
+
     def _look_ahead(self) -> None:
         """Claim ahead while jobs are short; what waits behind long ones is given back, for any free thread to take."""
         self._ahead.turn(self.conf.threads * max(1, self._serving))
         self._ahead.heed(self._attempts)
+        if any(not isinstance(one, PoolWorker) or (one.retiring and one.held) for one in self._workers.values()):
+            self._ahead.none()  # they have some of the slots: there are free threads that would begin it at once
         for pool in self.processes.values():
             if pool.queued and pool.backlog.is_stuck:
                 self._ahead.none()
@@ -277,8 +295,10 @@ class MultiThreadRunner(TemplateRunner):
             self._tell(pool, "interrupt", running.claimed.id, running.claimed.claim)
         if number == signal.SIGKILL:
             pool.retiring = True
-            if all(one.stopped is not None or one.paused_at is not None for one in pool.held.values()):
-                for one in pool.held.values():
+            unstarted = pool.unstarted  # they would wait for ever where a job lets no other thread run
+            begun = [one for one in pool.runnings if one not in unstarted]
+            if all(one.stopped is not None or one.paused_at is not None for one in begun):
+                for one in begun:
                     one.stopped = one.stopped or "neighbour"
                 self._signal_process(pool, signal.SIGKILL)
 

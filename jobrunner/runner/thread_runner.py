@@ -181,7 +181,11 @@ class Work:
             self._thread = None
 
     def _do(self, found: execution.Found, args: Json) -> Outcome:
-        if word := execution.first_word(self._policy, found):
+        word = execution.first_word(self._policy, found)
+        if word or (self._policy is not None and '"on_crash"' in self._policy):
+            # Should this one end the process, it is to be told from those that had succeeded before it.
+            self._successes.send()
+        if word:
             self.link.send(*word)
         return execution.perform(found.function, args)
 

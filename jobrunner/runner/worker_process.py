@@ -126,7 +126,7 @@ class PoolWorker(WorkerProcess):
 
     def give(self, running: Running) -> None:
         """It is to do this one; `hand_over` follows."""
-        if not self.held:
+        if not self.held or self.backlog.is_asked_back:  # nothing else could take it: it, too, comes back after a while
             self.backlog.moved()
         one = running.claimed
         args = one.args or "{}"

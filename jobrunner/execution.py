@@ -56,21 +56,7 @@ def find(task: str) -> Found:
 def find_for_good(task: str) -> Found:
     """As `find`, and `found_before` gives it from now on."""
     content = _content(task)
-    return _noted(task, content, _found(task, content))
-
-
-def find_plain(task: str) -> Found | None:
-    """As `find_for_good`, but only what an imported module has as it is, so that no code of a user's runs."""
-    content = _imported(*task.partition(":")[::2])
-    if type(content) is not FunctionType and type(content).__module__ != "jobrunner.task":
-        return None
-    try:
-        return _noted(task, content, _found(task, content))
-    except TaskNotFound:
-        return None
-
-
-def _noted(task: str, content: Any, found: Found) -> Found:
+    found = _found(task, content)
     module_name, _, name = task.partition(":")
     module = sys.modules.get(module_name)
     if isinstance(module, ModuleType):
@@ -78,11 +64,29 @@ def _noted(task: str, content: Any, found: Found) -> Found:
     return found
 
 
+def find_plain(task: str) -> Found | None:
+    """As `find`, but only what an imported module has as it is, so that no code of a user's runs.
+
+    Not as it was: a module that comes later may have put another function into the same task.
+    """
+    module_name, _, name = task.partition(":")
+    if type(sys.modules.get(module_name)) is not ModuleType:  # others may import when they are looked at
+        return None
+    content = _imported(module_name, name)
+    if type(content) is not FunctionType and type(content).__module__ != "jobrunner.task":
+        return None
+    try:
+        return _found(task, content)
+    except TaskNotFound:
+        return None
+
+
 def _found(task: str, content: Any) -> Found:
     function = getattr(content, "function", content)
     if not callable(function):
         raise TaskNotFound(task, f"{task.partition(':')[2]} is a {type(content).__name__}, not a function")
-    return Found(function, getattr(content, "declared", None))
+    declared = getattr(content, "declared", None)
+    return Found(function, declared if isinstance(declared, str) else None)  # others may use the word, too
 
 
 def _content(task: str) -> Any:

@@ -552,6 +552,33 @@ def test_where_descriptors_run_out_jobs_wait_without_spending_an_attempt(
     assert set(starts(folder).values()) == {1}
 
 
+def test_a_template_that_has_no_descriptor_left_outlives_what_it_imports_after_a_job(
+    app: App, runner: StartRunner, folder: Path
+) -> None:
+    module = """
+import time
+from pathlib import Path
+here = Path(__file__).parent
+(here / "begun").touch()
+while not (here / "go").exists(): time.sleep(0.01)
+def nothing(): pass
+"""
+    (folder / "slow.py").write_text(module, "utf-8")
+    running = runner(jobs=1, app_dir=str(folder))
+    job = app.enqueue("slow:nothing")
+    until((folder / "begun").exists)
+    template = running.template
+    resource.prlimit(template, resource.RLIMIT_NOFILE, (3, 100))
+    (folder / "go").touch()
+    next_one = app.enqueue("slow:nothing")
+    until(lambda: "no process" in running.stderr or running.template != template)
+    assert running.template == template
+    resource.prlimit(template, resource.RLIMIT_NOFILE, (100, 100))
+    app.wait([job, next_one], timeout=60)
+    assert [job.status, next_one.status] == [Status.SUCCESS] * 2
+    assert running.template == template
+
+
 def test_a_module_that_ends_what_does_no_job_does_not_end_the_template(app: App, runner: StartRunner) -> None:
     running = runner(jobs=1)
     template = running.template
@@ -699,6 +726,49 @@ def changing(word):
         assert before == [str(job.id), "1", before[2], "é", "m", "-", "é"]
         assert after == ["mine", "1", before[2], "é", "m", word * 1000, "-"]
     assert len({job.result()[0][2] for job in jobs}) == len(jobs), "each is a worker of its own"
+
+
+def test_what_runs_code_of_a_module_when_it_is_looked_for_is_left_to_the_workers(
+    app: App, drain: Drain, folder: Path
+) -> None:
+    module = """
+import importlib.util, sys
+spec = importlib.util.find_spec("when_used")
+spec.loader = importlib.util.LazyLoader(spec.loader)
+sys.modules["when_used"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["when_used"])
+class Declared:
+    def __ne__(self, other): raise RuntimeError("compared")
+def nothing(): pass
+nothing.declared = Declared()
+"""
+    (folder / "when_used.py").write_text("raise RuntimeError('not to be imported')", "utf-8")
+    (folder / "of_others.py").write_text(module, "utf-8")
+    failing = [app.enqueue("when_used:nothing") for _ in range(5)]
+    jobs = [app.enqueue("of_others:nothing") for _ in range(5)]
+    told = drain(jobs=1, app_dir=str(folder), imports=["of_others"]).stderr
+    assert "template" not in told
+    assert [(job.status, job.details.error_message) for job in failing] == [(Status.FAILED, "not to be imported")] * 5
+    assert [job.status for job in jobs] == [Status.SUCCESS] * 5
+
+
+def test_a_function_that_a_later_module_puts_into_a_task_is_the_one_that_is_called(
+    app: App, runner: StartRunner, folder: Path
+) -> None:
+    (folder / "said.py").write_text(
+        "from jobrunner import App\n@App().task\ndef word(): return 'of the module'", "utf-8"
+    )
+    (folder / "traced.py").write_text(
+        "import said\nsaid.word.function = lambda: 'of another'\ndef nothing(): pass", "utf-8"
+    )
+    runner(jobs=1, app_dir=str(folder), imports=["said"])
+    before = [app.enqueue("said:word") for _ in range(5)]
+    app.wait(before, timeout=60)
+    app.enqueue("traced:nothing").result(timeout=60)  # and the template imports it, too
+    until(lambda: app.enqueue("said:word").result(timeout=60) == "of another")
+    after = [app.enqueue("said:word") for _ in range(5)]
+    app.wait(after, timeout=60)
+    assert [job.result() for job in before + after] == ["of the module"] * 5 + ["of another"] * 5
 
 
 def test_a_module_that_closes_the_standard_streams_when_it_is_imported_costs_no_job_its_end(

@@ -54,7 +54,7 @@ def ready(claimed: Claimed, end: WorkerEnd, *, measure: bool = False) -> Ready |
     """None where its worker has more to do: to import a module, to run code of a user's, to change its surroundings."""
     if claimed.kind != "function" or surroundings(claimed.policy) != _UNSAID:
         return None
-    found = execution.found_before(claimed.task) or execution.find_plain(claimed.task)
+    found = execution.find_plain(claimed.task)
     if found is None:
         return None
     try:

@@ -187,9 +187,11 @@ class Template:
 
 def _fill_streams() -> None:
     """Where a module has closed one, a descriptor that comes would get its number, which is overwritten in a worker."""
-    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
-        pass
-    os.close(number)
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # only then: there may be no descriptor left for a look at which is the lowest
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _heard(*_: object) -> None:

@@ -1,7 +1,7 @@
-"""`python -m jobrunner` for calls that are answered at once, each a process of its own that need not import typer first.
+"""`python -m jobrunner` for calls that are answered at once, each a process of its own that need not import typer.
 
-Run as a program, this is what they are forks of. What is ours they import themselves, in the order in which it is imported
-where the command is started by itself; but for what every call imports before it has looked at its words.
+Run as a program, this is what they are forks of. What is ours they import themselves, in the order in which it is
+imported where the command is started by itself; but for what every call imports before it has looked at its words.
 """
 
 import atexit

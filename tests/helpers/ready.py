@@ -5,7 +5,6 @@ imported where the command is started by itself; but for what every call imports
 """
 
 import atexit
-import functools
 import gc
 import json
 import os
@@ -19,11 +18,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jobrunner.location import VARIABLE
 from tests.helpers.processes import ROOT
+from tests.helpers.trace import FOLDER_VARIABLE
 from tests.helpers.waiting import SECONDS
 
-OWN = ("JOBRUNNER_", "PYTEST_")
-"""How variables begin that may differ from call to call: the others, Python itself may look at when it starts."""
+OWN = {FOLDER_VARIABLE, VARIABLE, "PYTEST_CURRENT_TEST"}
+"""Variables that differ from call to call, and that are not looked at before the call is."""
 MOST = 1 << 16
 """Bytes of standard input, and of all else that makes a call: more goes to a process that is started by itself."""
 
@@ -32,6 +33,7 @@ class Ready:
     """A process with typer imported, from its start to its end."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = environment
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._link.settimeout(SECONDS)
         self._process = subprocess.Popen(
@@ -45,7 +47,6 @@ class Ready:
             process_group=0,
         )
         theirs.close()
-        atexit.register(self.end)
 
     def call(self, words: Sequence[str], folder: Path, environment: Mapping[str, str], stdin: bytes) -> Any:
         """What `subprocess.run` gives of a call with pipes at its ends."""
@@ -71,15 +72,23 @@ class Ready:
         self._process.communicate()
 
 
+_kept: list[Ready] = []
+"""One at most."""
+
+
 def call(words: Sequence[str], folder: Path, environment: Mapping[str, str], stdin: bytes) -> Any:
-    """The same, of a process that finds all that `environment` has in it, also what Python asks for when it starts."""
-    general = {name: value for name, value in environment.items() if not name.startswith(OWN)}
-    return _ready(tuple(sorted(general.items()))).call(words, folder, environment, stdin)
+    """The same, of a process that was started with all that `environment` has in it but for `OWN`."""
+    general = {name: value for name, value in environment.items() if name not in OWN}
+    if not _kept or _kept[0].environment != general:
+        _end()
+        _kept.append(Ready(general))
+    return _kept[0].call(words, folder, environment, stdin)
 
 
-@functools.lru_cache(1)
-def _ready(environment: tuple[tuple[str, str], ...]) -> Ready:
-    return Ready(dict(environment))
+@atexit.register
+def _end() -> None:
+    while _kept:
+        _kept.pop().end()
 
 
 def _read_all(*descriptors: int) -> list[bytes]:

@@ -11,10 +11,11 @@ import subprocess
 import sys
 import tempfile
 import termios
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.helpers import ready
 from tests.helpers.processes import environment
 from tests.helpers.waiting import SECONDS
 
@@ -79,17 +80,24 @@ class Cli:
         self, *words: str, stdin: str = "", cwd: Path | None = None, variables: Mapping[str, str] = {}
     ) -> Done:
         """A call with pipes at its ends, over when it returns."""
-        done = subprocess.run(
+        folder, environment, given = cwd or self.folder, {**self.environment, **variables}, stdin.encode()
+        if len(given) < ready.MOST > len(str([words, environment])) and not variables:
+            done = ready.call(words, folder, environment, given)
+        else:
+            done = self._apart(words, folder, environment, given)
+        # Not text=True, which would take the carriage returns away.
+        return Done(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def _apart(self, words: Sequence[str], folder: Path, environment: Mapping[str, str], given: bytes) -> Any:
+        return subprocess.run(
             self.command(*words),
-            cwd=cwd or self.folder,
-            env={**self.environment, **variables},
-            input=stdin.encode(),
+            cwd=folder,
+            env=environment,
+            input=given,
             capture_output=True,
             timeout=SECONDS,
             check=False,
         )
-        # Not text=True, which would take the carriage returns away.
-        return Done(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def ok(self, *words: str, stdin: str = "", **variables: str) -> str:
         """What a call prints that goes well."""

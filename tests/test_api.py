@@ -615,6 +615,7 @@ def mypy(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
+@pytest.mark.heavy
 def test_a_type_checker_knows_what_tasks_take_and_give(folder: Path) -> None:
     done = mypy(folder, TYPED)
     assert (done.returncode, done.stdout) == (0, "")

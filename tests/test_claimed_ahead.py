@@ -4,6 +4,8 @@ import itertools
 import os
 import resource
 import signal
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from jobrunner import App, Invocation, Status
 from jobrunner.policy import OnCrash
+from tests import together
 from tests.conftest import StartRunner
 from tests.helpers.files import rows
 from tests.helpers.processes import RunnerProcess
@@ -34,6 +37,11 @@ def places(mode: str) -> dict[str, Any]:
     return {"mode": mode, "jobs": 1, "threads": THREADS} if mode == "thread" else {"mode": mode, "jobs": THREADS}
 
 
+def many(app: App, count: int, function: Callable[..., Any] = together.nothing, /, **options: Any) -> list[Job]:
+    """So many jobs of a function, enqueued together; options are those of `app.task`."""
+    return app.task(**options)(function).enqueue_many({} for _ in range(count))
+
+
 @pytest.fixture(params=["thread", "process"])
 def mode(request: pytest.FixtureRequest) -> str:
     """Both of them."""
@@ -43,8 +51,7 @@ def mode(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def flood(app: App, runner: StartRunner, folder: Path, mode: str) -> tuple[RunnerProcess, list[Job], list[Job]]:
     """A runner that claimed ahead, whose places are all taken for long; those that keep them, and those behind."""
-    for _ in range(MANY[mode]):
-        app.enqueue("tests.together:nothing")
+    many(app, MANY[mode])
     long = [app.enqueue("tests.tasks:wait_for_file", {"name": "go"}) for _ in range(THREADS)]
     behind = [app.enqueue("tests.tasks:touch") for _ in range(BEHIND)]
     running = runner(**places(mode), kill_grace=0.5)
@@ -115,7 +122,7 @@ def test_what_was_claimed_ahead_can_be_cancelled(
 def test_a_job_that_waits_goes_on_beside_a_flood_of_short_ones(app: App, runner: StartRunner, mode: str) -> None:
     awaited = app.enqueue("tests.together:nothing", delay="500ms")
     waiter = app.enqueue("tests.together:wait_for", {"ids": [awaited.id]}, priority=1)
-    jobs = [app.enqueue("tests.together:nothing") for _ in range(MANY[mode])]
+    jobs = many(app, MANY[mode])
     runner(mode=mode, jobs=1, threads=1)
     assert waiter.result(timeout=30) == [None]
     app.wait(jobs, timeout=60)
@@ -124,8 +131,7 @@ def test_a_job_that_waits_goes_on_beside_a_flood_of_short_ones(app: App, runner:
 def test_what_a_job_waits_for_is_done_before_what_was_claimed_ahead(
     app: App, runner: StartRunner, folder: Path, mode: str
 ) -> None:
-    for _ in range(MANY[mode]):
-        app.enqueue("tests.together:nothing")
+    many(app, MANY[mode])
     awaited = app.enqueue("tests.together:nothing", priority=-1)
     waiter = app.enqueue("tests.together:wait_for", {"ids": [awaited.id]})
     long = [app.enqueue("tests.tasks:wait_for_file", {"name": "go"}) for _ in range(BEHIND)]
@@ -139,8 +145,7 @@ def test_what_a_job_waits_for_is_done_before_what_was_claimed_ahead(
 def test_what_a_job_waits_for_gets_its_slot_where_it_was_claimed_ahead_and_others_wait(
     app: App, runner: StartRunner, folder: Path, mode: str, others: int
 ) -> None:
-    for _ in range(MANY[mode]):
-        app.enqueue("tests.together:nothing", priority=1)
+    many(app, MANY[mode], priority=1)
     awaited = app.enqueue("tests.together:nothing", priority=-1)
     waiter = app.enqueue("tests.together:wait_for", {"ids": [awaited.id]})
     long = [app.enqueue("tests.tasks:wait_for_file", {"name": "go"}) for _ in range(others)]
@@ -155,7 +160,7 @@ def test_what_is_claimed_ahead_waits_for_no_long_job_beside_a_flood_of_short_one
     app: App, runner: StartRunner, folder: Path, mode: str
 ) -> None:
     long = app.enqueue("tests.tasks:wait_for_file", {"name": "go"})
-    short = [app.enqueue("tests.together:nothing") for _ in range(2 * MANY[mode])]
+    short = many(app, 2 * MANY[mode])
     runner(mode=mode, jobs=2, threads=1)
     app.wait(short, timeout=30)
     (folder / "go").touch()
@@ -179,8 +184,8 @@ def test_who_waits_goes_on_in_the_slot_of_what_it_waited_for_however_many_others
 
 
 def test_limits_hold_for_what_is_claimed_ahead(app: App, runner: StartRunner, path: Path, mode: str) -> None:
-    jobs = [app.enqueue("tests.together:nothing", concurrency=2, concurrency_key="few") for _ in range(300)]
-    others = [app.enqueue("tests.together:nothing") for _ in range(300)]
+    jobs = many(app, 300, concurrency=2, concurrency_key="few")
+    others = many(app, 300)
     for _ in range(2):
         runner(**places(mode))
     app.wait([*jobs, *others], timeout=60)
@@ -192,14 +197,15 @@ def test_nothing_is_claimed_ahead_where_the_death_of_the_runner_would_cost_it_de
     app: App, runner: StartRunner, path: Path, mode: str, why: str
 ) -> None:
     on_crash: OnCrash = "fail" if why == "done at most once" else "retry"
-    jobs = [app.enqueue("tests.together:nothing", on_crash=on_crash) for _ in range(MANY[mode])]
+    jobs = many(app, MANY[mode] // 3, on_crash=on_crash)  # of others, more than places are claimed by then
     if why == "crashed before":
         rows(path, "UPDATE jr_invocation SET crashes = 1")
     runner(**places(mode))
-    seen = []
-    while jobs[-1].status is not Status.SUCCESS:
-        seen += rows(path, CLAIMED)
-    assert max(seen) <= (THREADS,)
+    seen = [0]
+    for _ in itertools.takewhile(lambda _: jobs[-1].status is not Status.SUCCESS, itertools.count()):
+        seen += [count for (count,) in rows(path, CLAIMED)]
+        threading.Event().wait(0.002)
+    assert max(seen) <= THREADS
 
 
 def test_processes_are_forked_for_what_was_claimed_ahead(
@@ -232,7 +238,7 @@ def test_no_more_processes_work_than_there_are_places(app: App, runner: StartRun
 def test_a_runner_does_as_many_as_it_is_to_do_though_some_were_given_back(
     app: App, runner: StartRunner, folder: Path, path: Path, mode: str
 ) -> None:
-    before = [app.enqueue("tests.together:nothing") for _ in range(MANY[mode])]
+    before = many(app, MANY[mode])
     app.enqueue("tests.tasks:wait_for_file", {"name": "go"})
     for _ in range(2 * BEHIND):
         app.enqueue("tests.together:nothing")
@@ -251,7 +257,7 @@ def test_no_more_is_claimed_ahead_than_there_are_descriptors_for(app: App, runne
 
     def flood() -> int:
         before = running.stderr.count("no process for job")
-        app.wait([app.enqueue("tests.together:nothing") for _ in range(MANY["process"])], timeout=120)
+        app.wait(many(app, MANY["process"]), timeout=120)
         return running.stderr.count("no process for job") - before
 
     assert 0 in [flood() for _ in range(4)], "it is learnt"
@@ -272,7 +278,7 @@ def test_who_dies_while_it_waits_leaves_no_place_behind(app: App, runner: StartR
     waiters = [app.enqueue("tests.together:wait_deaf_to_term", {"ids": [awaited.id]}) for _ in range(10)]
     runner(mode="process", jobs=1, kill_grace=0.5)
     until(lambda: all(one.status is Status.PAUSED for one in waiters))
-    counts = [app.enqueue("tests.together:neighbours") for _ in range(MANY["process"])]
+    counts = many(app, MANY["process"], together.neighbours)
     for one in waiters:
         one.cancel()
     app.wait([*counts, *waiters], timeout=120)
@@ -281,14 +287,14 @@ def test_who_dies_while_it_waits_leaves_no_place_behind(app: App, runner: StartR
 
 def test_no_more_threads_work_than_there_are_places(app: App, runner: StartRunner) -> None:
     waiter = app.enqueue("tests.together:nest", {"depth": 4})
-    counts = [app.enqueue("tests.together:count_at_work") for _ in range(MANY["thread"])]
+    counts = many(app, MANY["thread"], together.count_at_work)
     runner(mode="thread", jobs=1, threads=1)
     app.wait([waiter, *counts], timeout=120)
     assert {one.result() for one in counts} == {1}
 
 
 def test_who_was_forked_ahead_finds_what_any_other_finds(app: App, runner: StartRunner) -> None:
-    jobs = [app.enqueue("tests.together:what_it_finds") for _ in range(MANY["process"])]
+    jobs = many(app, MANY["process"], together.what_it_finds)
     runner(mode="process", jobs=THREADS)
     app.wait(jobs, timeout=60)
     assert [one.result() for one in jobs] == [[[], True, True, None]] * len(jobs)
@@ -320,7 +326,7 @@ def test_a_process_has_nothing_of_what_waits_for_a_place(app: App, runner: Start
 
 
 def test_the_death_of_the_template_loses_nothing(app: App, runner: StartRunner) -> None:
-    jobs = [app.enqueue("tests.together:nothing") for _ in range(400)]
+    jobs = many(app, 400)
     running = runner(mode="process", jobs=THREADS)
     until(lambda: jobs[60].status is Status.SUCCESS)
     os.kill(running.template, signal.SIGKILL)
@@ -329,7 +335,7 @@ def test_the_death_of_the_template_loses_nothing(app: App, runner: StartRunner) 
 
 
 def test_what_waits_for_a_place_goes_on_with_the_old_code(app: App, runner: StartRunner) -> None:
-    jobs = [app.enqueue("tests.together:nothing") for _ in range(600)]
+    jobs = many(app, 600)
     running = runner(mode="process", jobs=THREADS)
     until(lambda: jobs[60].status is Status.SUCCESS)
     running.hang_up()

@@ -97,27 +97,27 @@ def test_list_has_a_line_for_each_job_newest_first(cli: Cli) -> None:
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", one) for one in cli.ok("list", "--utc").split("\t")[7:10])
 
 
-@pytest.mark.parametrize(
-    ("query", "found"),
-    [
-        ("status:failed", [2]),
-        ("status:failed,success", [3, 2]),
-        ("queue:mail", [4, 2]),
-        ("queue:mail status:pending", [4]),
-        ("task:shop", [3, 1]),
-        ("label:light", [4]),
-        ("error:bad", [2]),
-        ("parent:1", []),
-        ("since:1h", [4, 3, 2, 1]),
-        ("until:1h", []),
-        ("since:2000-01-01 until:2099-01-01", [4, 3, 2, 1]),
-        ("nightly", [4]),
-        ("shop:add", [3, 1]),
-        ("-n 2", [4, 3]),
-        ("no such text", []),
-    ],
-)
-def test_list_finds_what_query_words_say(cli: Cli, query: str, found: list[int]) -> None:
+FOUND = {
+    "status:failed": [2],
+    "status:failed,success": [3, 2],
+    "queue:mail": [4, 2],
+    "queue:mail status:pending": [4],
+    "task:shop": [3, 1],
+    "label:light": [4],
+    "error:bad": [2],
+    "parent:1": [],
+    "since:1h": [4, 3, 2, 1],
+    "until:1h": [],
+    "since:2000-01-01 until:2099-01-01": [4, 3, 2, 1],
+    "nightly": [4],
+    "shop:add": [3, 1],
+    "-n 2": [4, 3],
+    "no such text": [],
+}
+"""What each query finds among the jobs of the test."""
+
+
+def test_list_finds_what_query_words_say(cli: Cli) -> None:
     cli.enqueue("--in", "1h", "shop:add", "a:=1")
     cli.enqueue("-Q", "mail", "--", "sh", "-c", "echo; exit 3 # bad")
     cli.enqueue("shop:add", "a:=1")
@@ -128,7 +128,8 @@ def test_list_finds_what_query_words_say(cli: Cli, query: str, found: list[int])
     cli.drain()
     rows(cli.folder / "jobs.db", "UPDATE jr_invocation SET task = 'sh' WHERE id = 2")
     cli.enqueue("-Q", "mail", "--label", "nightly light", "--", "true")
-    assert [int(line.split("\t")[0]) for line in cli.ok("list", *query.split()).splitlines()] == found
+    listed = {query: cli.ok("list", *query.split()).splitlines() for query in FOUND}
+    assert {query: [int(line.split("\t")[0]) for line in lines] for query, lines in listed.items()} == FOUND
 
 
 def test_a_terminal_gets_a_table_of_the_newest_fifty(cli: Cli) -> None:

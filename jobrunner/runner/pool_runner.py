@@ -67,7 +67,8 @@ class PoolRunner(TemplateRunner):
     def _start(self, running: Running) -> None:
         is_alone = needs_its_own_process(running)
         pool = None if is_alone else self._filling.choose()
-        if (pool is None or pool.has_room) and self._has_too_many_at_work():
+        begins = pool is None or (not self._filling.is_crowding and pool.has_room)
+        if begins and self._has_too_many_at_work():
             self._put_off(running)
         elif is_alone:
             self._start_process(running)

@@ -399,6 +399,25 @@ def test_a_file_that_is_saved_is_loaded_by_itself(
     assert running.stderr.count("is loaded anew") == 4, "nothing is loaded that has not changed"
 
 
+def test_a_file_that_is_saved_between_a_jobs_import_and_the_templates_is_loaded_by_itself(
+    app: App, runner: StartRunner, folder: Path
+) -> None:
+    release(folder, "word = 'old'", "words")
+    saving = """
+import words
+from pathlib import Path
+if words.word == "old":
+    Path(words.__file__).write_text("word = 'newer'")
+def word(): return words.word
+"""
+    release(folder, saving)
+    running = start(runner, folder, reload=True)
+    assert app.enqueue("shop:word").result(timeout=30) == "old"
+    until_said(running, TAKEN)
+    assert f"{folder}/words.py has changed: the code is loaded anew" in running.stderr
+    assert app.enqueue("shop:word").result(timeout=30) == "newer"
+
+
 def test_without_reload_a_file_that_is_saved_waits_for_hup(app: App, runner: StartRunner, folder: Path) -> None:
     release(folder, SHOP)
     running = start(runner, folder, imports=("shop",))

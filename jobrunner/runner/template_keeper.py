@@ -151,7 +151,7 @@ class TemplateKeeper(BaseRunner):
         log.error("%s cannot be imported any more: %s", module, why)
 
     def _read(self, files: dict[str, Signature]) -> None:
-        self._renewal.watched.read(files)
+        self._renewal.watched.also_read(files)
 
 
 _VERBS: dict[str, Callable[..., None]] = {

@@ -235,7 +235,7 @@ class TemplateRunner(TemplateKeeper):
     def _has_imported(self, worker: WorkerProcess, running: Running, said: messages.Imported | messages.Read) -> None:
         if isinstance(said, messages.Read):
             if self.conf.reload:
-                self._renewal.watched.read_by_job(said.files)
+                self._renewal.watched.also_read(said.files)
             return
         if said.module == running.claimed.task.partition(":")[0]:
             self._renewal.imported(said.module)

@@ -19,8 +19,11 @@ class Watched:
         """The code that runs, or the code that could not be taken, has read these."""
         self._files.update(files)
 
-    def read_by_job(self, files: Mapping[str, Signature]) -> None:
-        """A job has read these, perhaps long ago: what is known of a file already is newer."""
+    def also_read(self, files: Mapping[str, Signature]) -> None:
+        """A job has read these, perhaps long ago, or the template has because of one: what is known already stays.
+
+        It is newer than what the job has read; and where the template has read something newer, that is a change.
+        """
         self._files = {**files, **self._files}
 
     def replace(self, files: Mapping[str, Signature]) -> None:

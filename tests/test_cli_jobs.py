@@ -36,6 +36,7 @@ def test_wait_fails_when_one_did_not_succeed(cli: Cli) -> None:
 def test_wait_without_numbers_waits_for_all_that_is_unfinished(cli: Cli) -> None:
     cli.ok("enqueue", "--each", "--", "sh", "-c", stdin="true\ntrue\n")
     waiting = cli.start("wait")
+    until(lambda: watches(waiting.pid))
     cli.drain()
     out, _ = waiting.communicate()
     assert (waiting.returncode, out) == (0, "1\tsuccess\t\n2\tsuccess\t\n")

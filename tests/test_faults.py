@@ -102,11 +102,11 @@ def test_where_no_process_can_be_forked_jobs_wait_without_spending_an_attempt(
     with group_of_processes() as group:
         running = runner(mode=mode, jobs=1, min_processes=0)
         running.until_ready()
+        if mode == "process":
+            until(lambda: running.workers)  # one is forked before there is work: it does the first job
         group.add([running.pid, running.template])
         group.allow(0)
-        app.enqueue(
-            "tests.tasks:square", {"n": 3}
-        )  # for a process that was forked before there was work, where one was
+        app.enqueue("tests.tasks:square", {"n": 3})
         job = app.enqueue("tests.tasks:square", {"n": 4})
         until(lambda: "no process can be forked: Resource temporarily unavailable" in running.stderr)
         until(lambda: job.status is Status.PENDING and job.details.reason is not None)

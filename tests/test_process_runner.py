@@ -771,6 +771,22 @@ def test_a_function_that_a_later_module_puts_into_a_task_is_the_one_that_is_call
     assert [job.result() for job in before + after] == ["of the module"] * 5 + ["of another"] * 5
 
 
+def test_a_child_that_a_module_forks_when_it_is_imported_and_forgets_to_end_has_no_say(
+    app: App, runner: StartRunner, folder: Path
+) -> None:
+    module = """
+import os, time
+child = os.fork()
+def word():
+    if child == 0: return "child"
+    os.waitpid(child, 0)
+    return "job"
+"""
+    (folder / "forking.py").write_text(module, "utf-8")
+    runner(jobs=1, app_dir=str(folder))
+    assert app.enqueue("forking:word").result(timeout=60) == "job"
+
+
 def test_a_module_that_closes_the_standard_streams_when_it_is_imported_costs_no_job_its_end(
     app: App, drain: Drain, folder: Path
 ) -> None:

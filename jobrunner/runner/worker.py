@@ -85,7 +85,11 @@ def run_worker(given: Birth) -> NoReturn:
         template, streams, foreign, place, name, waits, variables, end, first, made, pass_env, spare = given
         settle(template, streams, foreign, place, name, waits)
         take(variables)
-        code = _do(made, end) if made is not None else _work(end, first, pass_env, spare)
+        if made is None:
+            code = _work(end, first, pass_env, spare)
+        else:
+            enter_process(made.here)
+            code = _do(made, end)
     except ChannelClosed:
         pass  # nobody is left to be told
     except BaseException:  # a fault of ours, or of a job that broke the interpreter: into the job's own output
@@ -154,7 +158,6 @@ def run_invocation(claimed: Claimed, around: Surroundings, channel: WorkerEnd, *
 
 def _do(made: Ready, channel: WorkerEnd) -> int:
     job, word, function, args, measure = made
-    enter_process(job)
     if word:
         channel.send(*word)
     outcome = execution.perform(function, args)

@@ -17,7 +17,7 @@ from tests import together
 from tests.conftest import StartRunner
 from tests.helpers.files import rows
 from tests.helpers.runners import RUNNERS, slots
-from tests.helpers.trace import marks, starts
+from tests.helpers.trace import marks, starts, whole_lines
 from tests.helpers.waiting import until
 
 Job = Invocation[Any]
@@ -38,8 +38,7 @@ class Stay(NamedTuple):
 
 def stays(folder: Path) -> list[Stay]:
     """As the jobs wrote them down, by their beginning."""
-    file = folder / "places"
-    lines = (line.split() for line in (file.read_text() if file.exists() else "").splitlines())
+    lines = (line.split() for line in whole_lines(folder / "places"))
     return sorted((Stay(key, float(began), float(ended)) for key, began, ended in lines), key=lambda one: one.began)
 
 

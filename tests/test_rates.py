@@ -18,7 +18,7 @@ from tests import tasks, together
 from tests.cli_helpers import Cli
 from tests.conftest import StartRunner
 from tests.helpers.files import rows
-from tests.helpers.trace import marks
+from tests.helpers.trace import marks, whole_lines
 from tests.helpers.waiting import until
 from tests.helpers.wall import NOON, Wall, heeded
 
@@ -224,7 +224,7 @@ def keeps_to_its_limits(app: App, runner: StartRunner, folder: Path, seconds: in
         began = [row[0] for row in rows(app.path, text.replace("started_at", "jr_attempt.started_at"), f"%{key}")]
         assert len(began) == count
         assert most_in_any(SECOND, began) <= 50
-        lines = [line.split() for line in (folder / "places").read_text().splitlines()]
+        lines = [line.split() for line in whole_lines(folder / "places")]
         stays = [(float(began), float(ended)) for name, began, ended in lines if name == key]
         assert len(stays) == count
         together_most = max(sum(other[0] <= one[0] < other[1] for other in stays) for one in stays)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Self
 from jobrunner import App
 from tests.helpers.files import rows
 from tests.helpers.processes import RunnerProcess, children, environment
+from tests.helpers.trace import whole_lines
 from tests.helpers.waiting import until
 
 RUNNERS = 3
@@ -80,9 +81,7 @@ class Storm:
 
     def told(self) -> list[int]:
         """The ids that enqueuers were told, as these wrote them down."""
-        file = self._folder / "told"
-        lines = file.read_text().split("\n")[:-1] if file.exists() else []
-        return [int(word) for line in lines for word in line.split()]
+        return [int(word) for line in whole_lines(self._folder / "told") for word in line.split()]
 
     def figures(self) -> str:
         """In a line, for people."""

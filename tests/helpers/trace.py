@@ -27,10 +27,13 @@ def append_mark(folder: Path, mark: Mark) -> None:
 
 def marks(folder: Path, event: str = "S") -> list[Mark]:
     """What the jobs wrote down, in order."""
-    file = folder / "trace"
-    text = file.read_text() if file.exists() else ""
-    found = (line.split() for line in text.splitlines() if text)
+    found = (line.split() for line in whole_lines(folder / "trace"))
     return [Mark(int(one), int(claim), int(pid), what) for one, claim, pid, what in found if what == event]
+
+
+def whole_lines(file: Path) -> list[str]:
+    """The lines of a file that others append to: of a write that crosses a page, the first part may be seen alone."""
+    return file.read_text().split("\n")[:-1] if file.exists() else []
 
 
 def starts(folder: Path) -> Counter[int]:

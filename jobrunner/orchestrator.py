@@ -135,16 +135,20 @@ def _death(exit: Exit) -> str:
 
 
 def record_all(database: Database, ended: Sequence[Ended], runner: RunnerId) -> list[Verdict | None]:
-    """`record` for each, in order; those that simply succeeded are written together, in a third of the time."""
+    """`record` for each, in order; those that simply succeeded are written together, in a third of the time.
+
+    All of them or, where the database refuses what one delivered, none: UsageError.
+    """
     simple = [one for one in ended if _is_simple(one)]
     try:
         with database.transaction():
             _record_simple(database, simple)
+            if len(simple) == len(ended):
+                return [_SUCCESS] * len(ended)
+            return [_SUCCESS if _is_simple(one) else record(database, one, runner) for one in ended]
     except _NotAllHeld:  # who is paused, or was given up, is told apart
-        return [record(database, one, runner) for one in ended]
-    if len(simple) == len(ended):
-        return [_SUCCESS] * len(ended)
-    return [_SUCCESS if _is_simple(one) else record(database, one, runner) for one in ended]
+        with database.transaction():
+            return [record(database, one, runner) for one in ended]
 
 
 def _is_simple(ended: Ended) -> bool:

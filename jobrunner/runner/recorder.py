@@ -143,8 +143,7 @@ class Recorder:
             if one.capture is not None:
                 self._put_output(one, one.capture.all())
         try:
-            with self._database.transaction():
-                verdicts = orchestrator.record_all(self._database, [one.ended() for one in self._ended], self._runner)
+            verdicts = orchestrator.record_all(self._database, [one.ended() for one in self._ended], self._runner)
         except UsageError:  # the database refuses what one of them delivered: which?
             verdicts = [self._record(one) for one in self._ended]
         if stale := verdicts.count(None):

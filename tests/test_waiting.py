@@ -121,6 +121,36 @@ def test_the_process_of_a_paused_job_is_stopped_and_others_may_write(
     assert changes(app, waiter) == ["pending", "running", "paused", "resumed", "success"]
 
 
+def test_a_job_that_waits_for_what_is_done_in_a_moment_is_not_paused(app: App, runner: StartRunner, mode: str) -> None:
+    runner(**slots(mode, 2))
+
+    def are_not_paused() -> bool:
+        waiters = []
+        for _ in range(3):  # one after the other: each has a slot beside it for what it waits for
+            waiters.append(app.enqueue("tests.together:wait_for_one_that_is_nearly_done"))
+            waiters[-1].result(timeout=60)
+        return not any("paused" in changes(app, waiter) for waiter in waiters)
+
+    until(are_not_paused)  # on a machine that has much else to do, a moment may be long
+
+
+def test_a_process_that_waits_for_a_short_job_is_not_stopped_and_one_that_waits_for_long_is(
+    app: App, runner: StartRunner, folder: Path
+) -> None:
+    runner(jobs=2)
+
+    def is_paused_and_goes_on() -> bool:
+        waiter = app.enqueue("tests.together:times_stopped")
+        return waiter.result(timeout=60) == 0 and "paused" in changes(app, waiter)
+
+    until(is_paused_and_goes_on)  # on a machine that has much else to do, a short job may take long
+    waiter = app.enqueue("tests.together:times_stopped", {"ids": [file_job(app).id]})
+    until_paused(waiter)
+    threading.Event().wait(0.2)
+    (folder / "go").touch()
+    assert waiter.result(timeout=60) == 1
+
+
 def test_a_paused_job_says_for_whom_it_waits(app: App, runner: StartRunner, folder: Path, mode: str) -> None:
     several = [file_job(app) for _ in range(3)]
     waiters = [wait_for(app, several[0]), wait_for(app, *several)]

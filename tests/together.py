@@ -43,6 +43,31 @@ def wait_for(ids: list[int], timeout: float | None = None) -> list[Any]:
     return [job.result() for job in jobs]
 
 
+def times_stopped(ids: list[int] | None = None) -> int:
+    """How often this process was told to go on, while it waited for these; for a short job where there are none."""
+    told: list[int] = []
+    signal.signal(signal.SIGCONT, lambda number, _: told.append(number))
+    app.wait(ids or [app.enqueue("tests.tasks:square", {"n": 3})])
+    return len(told)
+
+
+def wait_for_one_that_is_nearly_done() -> None:
+    """It is under way already, and ends a moment after this begins to wait."""
+    name = f"go {current().id}"
+    job = app.enqueue("tests.together:end_a_moment_after", {"name": name})
+    until((folder() / f"begun {name}").exists)
+    (folder() / name).touch()
+    job.result()
+
+
+def end_a_moment_after(name: str) -> None:
+    """When the file is there, and 2 ms are over."""
+    (folder() / f"begun {name}").touch()
+    while not (folder() / name).exists():
+        time.sleep(0.0002)
+    time.sleep(0.002)
+
+
 def wait_for_in_vain(ids: list[int], timeout: float | None = None) -> str:
     """The error that comes instead of the results."""
     try:

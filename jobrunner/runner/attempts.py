@@ -14,6 +14,8 @@ from jobrunner.runner.waiting import WaitingRoom
 PLACING_SECONDS = 10.0
 """What a busy machine may need to begin an attempt: its timeout runs from its beginning."""
 KILL_AGAIN_SECONDS = 1.0
+HALT_SECONDS = 0.02
+"""So long a process may go on while its job waits for others: then it is stopped."""
 _DELICATE_SECONDS = 1.0
 
 log = logging.getLogger("jobrunner.runner")
@@ -128,6 +130,11 @@ class Attempts:
         """Whether some of them wait for others."""
         return len(self._waiting) > 0
 
+    def are_under_way(self, ids: Iterable[InvocationId]) -> bool:
+        """Whether all of these are in hand, and none of them waits for others."""
+        those = map(self._in_hand.get, ids)
+        return all(running is not None and running.paused_at is None for running in those)
+
     def cancel(self, invocation_id: InvocationId, claim: int, grace: float) -> None:
         """Somebody asked this attempt to stop, if it is in hand."""
         running = self._in_hand.get(invocation_id)
@@ -153,8 +160,25 @@ class Attempts:
             if running.stopped:
                 running.kill_at = now + KILL_AGAIN_SECONDS  # told again until it is gone
                 self._send(running, signal.SIGKILL)
+            elif running.paused_at is not None:
+                self._halt(running)
             else:
                 self.stop(running, "timeout", grace)
+
+    def halt_later(self, running: Running) -> None:
+        """It waits for others: if that takes long, its process is stopped, which takes as long as a short job."""
+        running.halt_at = time.monotonic() + HALT_SECONDS
+        self._look_after(running)
+
+    def _halt(self, running: Running) -> None:
+        running.halt_at = None
+        self._send(running, signal.SIGSTOP)
+
+    def go_on(self, running: Running) -> None:
+        """It waits no longer: its process goes on, where it was stopped."""
+        if running.halt_at is None:
+            self._send(running, signal.SIGCONT)
+        running.halt_at = None
 
     def moments(self) -> Iterator[float | None]:
         """When something is to be done about them if nothing happens before, on the monotonic clock."""

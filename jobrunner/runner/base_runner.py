@@ -28,7 +28,8 @@ from jobrunner.runner.settings import RunSettings, settings_of
 from jobrunner.runner.shutdown import Shutdown
 from jobrunner.runner.stop_signals import StopSignals
 from jobrunner.runner.turn import NOTHING, Done, Room, Turn
-from jobrunner.runner.waiting import ClassifiedInvocations, Reply, WaitingRoom, default_max_paused
+from jobrunner.runner.waiter import Reply
+from jobrunner.runner.waiting import ClassifiedInvocations, WaitingRoom, default_max_paused
 
 LOCK_SECONDS = 1.0
 LAST_WORD_SECONDS = 30.0
@@ -226,8 +227,9 @@ class BaseRunner(Placing):
         *,
         for_result: bool = False,
     ) -> None:
-        """A job asks to be told when others are final: in this turn's transaction it is paused if they are not."""
-        self._waiting.ask(running, reply, ids, timeout, for_result=for_result)
+        """A job asks to be told when others are final: if they are not, it is paused, soon or in this turn."""
+        soon = not self._lined_up and self._attempts.are_under_way(ids)
+        self._waiting.ask(running, reply, ids, timeout, for_result=for_result, soon=soon)
 
     # The transaction
 

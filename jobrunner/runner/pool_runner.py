@@ -220,7 +220,7 @@ class PoolRunner(TemplateRunner):
             if pool is worker or pool.queued:  # the slot is for what it waits for: it is placed next, or waits in there
                 self._ask_back(pool)
         if not isinstance(worker, PoolWorker):
-            self._signal(running, signal.SIGSTOP)
+            self._attempts.halt_later(running)
             return
         if worker.grow() and worker.extra == MANY_WAITING:
             log.warning(self.WAITING_FOR_RESULTS_WARNING, MANY_WAITING, worker.pid)
@@ -235,7 +235,7 @@ class PoolRunner(TemplateRunner):
 
     def _resume_waiting_process(self, running: Running) -> None:
         if not isinstance(self._worker_of(running), PoolWorker):
-            self._signal(running, signal.SIGCONT)
+            self._attempts.go_on(running)
 
 
 @functools.lru_cache(256)  # of many short jobs, most took no whole millisecond

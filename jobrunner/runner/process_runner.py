@@ -1,6 +1,5 @@
 """A process for each invocation, forked from the template."""
 
-import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -201,10 +200,10 @@ class ProcessRunner(TemplateRunner):
 
     def _pause_waiting_process(self, running: Running) -> None:
         self._templates.ask_back()  # its place is for what it waits for, which is placed next
-        self._signal(running, signal.SIGSTOP)
+        self._attempts.halt_later(running)
 
     def _resume_waiting_process(self, running: Running) -> None:
-        self._signal(running, signal.SIGCONT)
+        self._attempts.go_on(running)
 
     def _send_off(self) -> None:
         # A process that is stopped holds no slot, and no place.

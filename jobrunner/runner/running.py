@@ -32,6 +32,8 @@ class Running:
     flushed_at: float = 0.0
     paused_at: float | None = None
     paused_for: float = 0.0
+    halt_at: float | None = None
+    """When its process is to be stopped, should it still wait for others then."""
     look_after: Callable[["Running"], None] = _nobody
     """Called as soon as there is something to look after: a deadline, a pause, output. Most have nothing."""
 
@@ -76,4 +78,4 @@ class Running:
         """When something is to be done about it if nothing happens before."""
         if self.stopped:
             return self.kill_at
-        return self.deadline if self.paused_at is None else None
+        return self.deadline if self.paused_at is None else self.halt_at

@@ -219,7 +219,7 @@ class TemplateRunner(TemplateKeeper):
         if running.paused_at is not None:
             # One thread of it waits for others, and another has ended it: it need not wait any more.
             self._waiting.forget(running)
-            self._signal(running, signal.SIGCONT)
+            self._attempts.go_on(running)
         self._delivered(worker, running, said.cpu_ms, said.peak_kb)
 
     def _delivered(

@@ -14,6 +14,7 @@ from jobrunner.errors import DatabaseBroken, DatabaseBusy, JobRunnerError, WaitT
 from jobrunner.models import InvocationId
 from jobrunner.runner import requests
 from jobrunner.runner.running import Running
+from jobrunner.runner.waiter import SOON_SECONDS, Reply, Waiter
 
 PAUSED_PROCESS_BYTES = 20 << 20
 """What a paused process is taken to need where the limit on their number follows the memory."""
@@ -21,28 +22,12 @@ PAUSED_PROCESS_BYTES = 20 << 20
 LOOK_SHARE = 4.0
 """After a look at what is awaited, this many times as long is spent on other things."""
 
-Reply = Callable[..., None]
-
 
 class ClassifiedInvocations(NamedTuple):
     """Awaited invocations by whether they have reached a final status."""
 
     final: list[InvocationId]
     non_final: list[InvocationId]
-
-
-@dataclass(eq=False)
-class Waiter:
-    """A job that waits: for which, how to answer it, and until when (monotonic)."""
-
-    running: Running
-    reply: Reply
-    ids: list[InvocationId]
-    timeout: float | None
-    deadline: float | None
-    unfinished: set[InvocationId]
-    for_result: bool
-    """Whether the answer is the result of the one, instead of where all stand."""
 
 
 class Changes(NamedTuple):
@@ -56,6 +41,7 @@ class Changes(NamedTuple):
 class _Draft:
     """What a turn's transaction decides; it comes true in memory when the commit is certain."""
 
+    asking: list[Waiter] = field(default_factory=list)
     paused: list[Waiter] = field(default_factory=list)
     final: set[InvocationId] = field(default_factory=set)
     ready: list[Waiter] = field(default_factory=list)
@@ -97,10 +83,10 @@ class WaitingRoom:
         timeout: float | None,
         *,
         for_result: bool = False,
+        soon: bool = False,
     ) -> None:
-        """A job asks to be told when all of `ids` are final."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        self._asking.append(Waiter(running, reply, ids, timeout, deadline, set(), for_result))
+        """A job asks to be told when all of `ids` are final; `soon`: they may be so in a moment."""
+        self._asking.append(Waiter(running, reply, ids, timeout, for_result, SOON_SECONDS if soon else 0.0))
 
     def look_again(self) -> None:
         """Something may have become final."""
@@ -119,7 +105,7 @@ class WaitingRoom:
         """Whether `write` has something to do."""
         may_look = self._look and time.monotonic() >= self._look_after
         may_resume = self._ready and free > 0 and not self._has_no_place
-        return bool(self._asking or may_look or may_resume or self._overdue())
+        return bool(may_look or may_resume or self._must_pause() or self._overdue())
 
     @property
     def is_still(self) -> bool:
@@ -130,6 +116,7 @@ class WaitingRoom:
     def next_moment(self) -> float | None:
         """When the first of them has waited long enough, or one may look again, on the monotonic clock."""
         moments = [one.deadline for one in self._not_ready() if one.deadline is not None]
+        moments += [one.pause_at for one in self._asking]
         return min([*moments, self._look_after] if self._look else moments, default=None)
 
     def write(self, free: int, ended: Collection[InvocationId] = ()) -> Changes:
@@ -150,7 +137,7 @@ class WaitingRoom:
     def written(self) -> None:
         """The commit is certain: those that were paused wait, and those that were resumed do not."""
         draft, self._draft = self._draft, _Draft()
-        self._asking = []
+        self._asking = draft.asking
         for waiter in draft.paused:
             waiter.running.pause()
             self._waiters[waiter.running.claimed.id] = waiter
@@ -188,6 +175,9 @@ class WaitingRoom:
             if not waiter.unfinished:
                 self._answer(waiter)
                 return False
+            if not waiter.has_asked_long:
+                self._draft.asking.append(waiter)
+                return False
             self._check_room(len(self._waiters) + len(self._draft.paused))
             with self._database.transaction():
                 orchestrator.pause(self._database, waiter.running.claimed, sorted(waiter.unfinished))
@@ -215,7 +205,7 @@ class WaitingRoom:
             draft.final.update(self._classify(here).final)
         waiting = [*self._not_ready(), *draft.paused]
         draft.ready += self._ready.values()
-        draft.ready += [one for one in waiting if one.unfinished <= draft.final or _is_overdue(one)]
+        draft.ready += [one for one in waiting if one.unfinished <= draft.final or one.is_overdue]
 
     def _find_final(self) -> None:
         began = time.thread_time()  # of a busy machine, what others do is no cost of the look
@@ -256,9 +246,8 @@ class WaitingRoom:
     def _not_ready(self) -> Iterator[Waiter]:
         return (one for number, one in self._waiters.items() if number not in self._ready)
 
+    def _must_pause(self) -> bool:
+        return any(one.has_asked_long for one in self._asking)
+
     def _overdue(self) -> bool:
-        return any(_is_overdue(one) for one in self._not_ready())
-
-
-def _is_overdue(waiter: Waiter) -> bool:
-    return waiter.deadline is not None and time.monotonic() >= waiter.deadline
+        return any(one.is_overdue for one in self._not_ready())

@@ -347,7 +347,7 @@ def test_a_hangup_during_a_drain(app: App, runner: StartRunner, folder: Path) ->
 
 def test_where_hangups_are_ignored_they_stay_so(app: App, runner: StartRunner, folder: Path) -> None:
     release(folder, SHOP)
-    running = start(runner, folder, through=IGNORING)
+    running = start(runner, folder, imports=("shop",), through=IGNORING)
     assert app.enqueue("shop:word").result(timeout=30) == "old"
     release(folder, NEW)
     running.hang_up()

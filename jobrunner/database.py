@@ -89,18 +89,16 @@ class Database(Closing):
 
     def insert(self, name: str, row: tuple[Value, ...]) -> Any:
         """Run the named INSERT with a row of values; gives the row's number."""
-        self._lock.acquire()  # faster than `with`, which beside a small insert counts
-        try:
-            opened = self._opened or self._mine()
-            if self._depth == 0 and opened.anchor.has_moved():
-                raise self._gone()
-            opened.cursor.execute(self._sql[name], row)
-            return opened.connection.last_insert_rowid()
-        except TOLD:
-            with told(self.path):
-                raise
-        finally:
-            self._lock.release()
+        with self._lock:  # not acquire and release: a signal handler that raises between the two would leave it locked
+            try:
+                opened = self._opened or self._mine()
+                if self._depth == 0 and opened.anchor.has_moved():
+                    raise self._gone()
+                opened.cursor.execute(self._sql[name], row)
+                return opened.connection.last_insert_rowid()
+            except TOLD:
+                with told(self.path):
+                    raise
 
     def script(self, text: str) -> None:
         """Run a whole script, for schemas and migrations."""

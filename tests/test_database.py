@@ -1,5 +1,6 @@
 """The file: made privately, opened only where it is ours, shared by processes, and never half-made."""
 
+import contextlib
 import signal
 import stat
 import subprocess
@@ -340,6 +341,32 @@ def test_a_snapshot_sees_one_state(database: Database, path: Path) -> None:
         rows(path, INSERT)
         assert database.query("counts") == before
     assert database.query("counts") != before
+
+
+def test_who_is_interrupted_while_it_enqueues_keeps_no_other_thread_out(path: Path) -> None:
+    class Rings(Exception):
+        pass
+
+    def ring(*_: object) -> None:
+        raise Rings
+
+    app = App(path, relaxed=True)
+    app.enqueue("tests.tasks:touch")
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        for number in range(1000):  # at ever other places
+            with contextlib.suppress(Rings):
+                signal.setitimer(signal.ITIMER_REAL, 0.0001 + number / 10_000_000)
+                while True:
+                    app.enqueue("tests.tasks:touch")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    other = threading.Thread(target=app.enqueue, args=["tests.tasks:touch"], daemon=True)
+    other.start()
+    other.join(30)
+    assert not other.is_alive()
+    app.close()
 
 
 def test_threads_share_a_connection_one_at_a_time(database: Database, path: Path) -> None:

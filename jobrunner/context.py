@@ -30,13 +30,13 @@ class Link(Protocol):
 class ProcessLink:
     """The link of a job that has a channel, and its process, to itself."""
 
-    __slots__ = ("_channel", "_owed")
+    __slots__ = ("_channel", "_questions")
 
     _asking = allocate_lock()
 
     def __init__(self, channel: WorkerEnd) -> None:
         self._channel = channel
-        self._owed = 0
+        self._questions = 0
 
     def send(self, *message: Json) -> None:
         """Say something that needs no answer."""
@@ -45,13 +45,12 @@ class ProcessLink:
     def ask(self, verb: str, facts: list[Json]) -> Json:
         """One question at a time, whichever of the job's threads asks."""
         with self._asking:
-            self._channel.send("ask", verb, facts)
-            self._owed += 1
+            self._questions += 1
+            self._channel.send("ask", verb, facts, self._questions)
             while True:
-                answer = self._channel.receive()
-                self._owed -= 1
-                # An exception may have made the job turn away from an earlier question, whose answer comes first.
-                if self._owed == 0:
+                number, *answer = self._channel.receive()
+                # An exception may have made the job turn away from an earlier question, whose answer comes at any time.
+                if number == self._questions:
                     return answer
 
 

@@ -151,6 +151,24 @@ def test_a_process_that_waits_for_a_short_job_is_not_stopped_and_one_that_waits_
     assert waiter.result(timeout=60) == 1
 
 
+def test_who_turns_away_from_a_wait_gets_the_answers_to_what_it_asks_then(app: App, runner: StartRunner) -> None:
+    runner(jobs=4)
+    for _ in range(3):
+        awaited = [app.enqueue("tests.together:last", {"name": "never"}).id]
+        other = app.enqueue("tests.together:turn_away", {"ids": awaited, "then": []}).result(timeout=60)
+        assert app.invocation(other[0]).result(timeout=60) == 9
+
+
+def test_who_turns_away_from_a_wait_that_is_just_over_is_answered_all_the_same(
+    app: App, runner: StartRunner, folder: Path
+) -> None:
+    runner(jobs=4)
+    for _ in range(5):
+        (folder / "rung").unlink(missing_ok=True)
+        first, then = ([app.enqueue("tests.together:last", {"name": name}).id] for name in ("rung", "never"))
+        assert app.enqueue("tests.together:turn_away", {"ids": first, "then": then}).result(timeout=60) == then
+
+
 def test_a_paused_job_says_for_whom_it_waits(app: App, runner: StartRunner, folder: Path, mode: str) -> None:
     several = [file_job(app) for _ in range(3)]
     waiters = [wait_for(app, several[0]), wait_for(app, *several)]

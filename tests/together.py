@@ -68,6 +68,31 @@ def end_a_moment_after(name: str) -> None:
     time.sleep(0.002)
 
 
+def turn_away(ids: list[int], then: list[int]) -> list[int]:
+    """A signal makes it turn away from a wait, soon after it was paused; it asks for something else instead."""
+
+    class Rings(Exception):
+        pass
+
+    def ring(*_: object) -> None:
+        raise Rings
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, 0.012)
+    try:
+        app.wait(ids)
+    except Rings:
+        (folder() / "rung").touch()
+    return [job.id for job in app.wait(then)] if then else [app.enqueue("tests.tasks:square", {"n": 3}).id]
+
+
+def last(name: str) -> None:
+    """Until the file is there, or for a second."""
+    until_over = time.monotonic() + 1.0
+    while time.monotonic() < until_over and not (folder() / name).exists():
+        time.sleep(0.0002)
+
+
 def wait_for_in_vain(ids: list[int], timeout: float | None = None) -> str:
     """The error that comes instead of the results."""
     try:

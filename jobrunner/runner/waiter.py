@@ -42,9 +42,9 @@ class Waiter:
         """Whether the answer is the result of the one, instead of where all stand."""
 
     @property
-    def has_asked_long(self) -> bool:
-        """Whether it is to be paused now, if it has to wait still."""
-        return time.monotonic() >= self.pause_at
+    def is_to_be_paused(self) -> bool:
+        """Whether that is to be now, if it has to wait still: who is paused turned away from what it waits for."""
+        return self.running.paused_at is None and time.monotonic() >= self.pause_at
 
     @property
     def is_overdue(self) -> bool:

@@ -86,6 +86,8 @@ class WaitingRoom:
         soon: bool = False,
     ) -> None:
         """A job asks to be told when all of `ids` are final; `soon`: they may be so in a moment."""
+        # A job asks one thing at a time: an exception has made it turn away from what it asked before.
+        self._asking = [one for one in self._asking if one.running is not running]
         self._asking.append(Waiter(running, reply, ids, timeout, for_result, SOON_SECONDS if soon else 0.0))
 
     def look_again(self) -> None:
@@ -110,13 +112,13 @@ class WaitingRoom:
     @property
     def is_still(self) -> bool:
         """Whether nobody can be resumed as far as is known, and nobody asks."""
-        return not (self._asking or self._look or self._ready)
+        return not (self._look or self._ready or any(one.running.paused_at is None for one in self._asking))
 
     @property
     def next_moment(self) -> float | None:
         """When the first of them has waited long enough, or one may look again, on the monotonic clock."""
         moments = [one.deadline for one in self._not_ready() if one.deadline is not None]
-        moments += [one.pause_at for one in self._asking]
+        moments += [one.pause_at for one in self._asking if one.running.paused_at is None]
         return min([*moments, self._look_after] if self._look else moments, default=None)
 
     def write(self, free: int, ended: Collection[InvocationId] = ()) -> Changes:
@@ -147,8 +149,9 @@ class WaitingRoom:
         self._has_no_place = draft.has_no_place
         for waiter in draft.resumed:
             waiter.running.resume()
-        for waiter in (*draft.resumed, *draft.given_up):
-            self.forget(waiter.running)
+        for waiter in (*draft.resumed, *draft.given_up):  # what such a job asks by now stays asked
+            del self._waiters[waiter.running.claimed.id]
+            self._ready.pop(waiter.running.claimed.id, None)
         self._replies += draft.replies
 
     def reply(self) -> None:
@@ -175,7 +178,7 @@ class WaitingRoom:
             if not waiter.unfinished:
                 self._answer(waiter)
                 return False
-            if not waiter.has_asked_long:
+            if not waiter.is_to_be_paused:
                 self._draft.asking.append(waiter)
                 return False
             self._check_room(len(self._waiters) + len(self._draft.paused))
@@ -247,7 +250,7 @@ class WaitingRoom:
         return (one for number, one in self._waiters.items() if number not in self._ready)
 
     def _must_pause(self) -> bool:
-        return any(one.has_asked_long for one in self._asking)
+        return any(one.is_to_be_paused for one in self._asking)
 
     def _overdue(self) -> bool:
         return any(one.is_overdue for one in self._not_ready())

@@ -100,7 +100,10 @@ class SingleWorker(WorkerProcess):
         return [] if self.running is None else [self.running]
 
     def addressed(self, message: Message) -> tuple[Running | None, Message, Message]:
-        """It can only be the one's."""
+        """It can only be the one's; a question has its number behind it."""
+        match message:
+            case ["ask", verb, facts, int(number)]:
+                return self.running, ["ask", verb, facts], [number]
         return self.running, message, []
 
 

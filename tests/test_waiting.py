@@ -151,6 +151,15 @@ def test_a_process_that_waits_for_a_short_job_is_not_stopped_and_one_that_waits_
     assert waiter.result(timeout=60) == 1
 
 
+def test_the_clock_stands_still_however_short_a_wait_is(app: App, runner: StartRunner, folder: Path, mode: str) -> None:
+    awaited = file_job(app)
+    runner(**slots(mode, 2))
+    until_has(awaited, Status.RUNNING)
+    facts = {"ids": [awaited.id], "seconds": 6.0}
+    assert app.enqueue("tests.together:wait_in_short_turns", facts, timeout=3).result(timeout=60) > 1
+    (folder / "go").touch()
+
+
 def test_who_turns_away_from_a_wait_gets_the_answers_to_what_it_asks_then(app: App, runner: StartRunner) -> None:
     runner(jobs=4)
     for _ in range(3):

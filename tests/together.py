@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jobrunner import JobRunnerError, current
+from jobrunner import JobRunnerError, WaitTimeout, current
 from tests.helpers.trace import marks
 from tests.helpers.waiting import until
 from tests.tasks import app, folder, mark
@@ -66,6 +66,17 @@ def end_a_moment_after(name: str) -> None:
     while not (folder() / name).exists():
         time.sleep(0.0002)
     time.sleep(0.002)
+
+
+def wait_in_short_turns(ids: list[int], seconds: float) -> int:
+    """So long in all, a few milliseconds at a time; gives how often."""
+    times, waited = 0, 0.0
+    while waited < seconds:
+        began = time.monotonic()
+        with contextlib.suppress(WaitTimeout):
+            app.wait(ids, timeout=0.004)
+        times, waited = times + 1, waited + time.monotonic() - began
+    return times
 
 
 def turn_away(ids: list[int], then: list[int]) -> list[int]:

@@ -31,7 +31,6 @@ class Running:
     kill_at: float | None = None
     flushed_at: float = 0.0
     paused_at: float | None = None
-    paused_for: float = 0.0
     halt_at: float | None = None
     """When its process is to be stopped, should it still wait for others then."""
     look_after: Callable[["Running"], None] = _nobody
@@ -56,18 +55,21 @@ class Running:
             self.look_after(self)
         self.capture.add(stream, data)
 
-    def pause(self) -> None:
-        """It waits for others, and its clock stands still."""
-        self.paused_at = time.monotonic()
+    def pause(self, since: float) -> None:
+        """It waits for others, and its clock has stood still since that moment."""
+        self.paused_at = since
         self.look_after(self)
 
     def resume(self) -> None:
         """It goes on, and so does its clock."""
         if self.paused_at is not None:
-            self.paused_for = time.monotonic() - self.paused_at
+            self.stood_still(self.paused_at)
             self.paused_at = None
-            if self.deadline is not None:
-                self.deadline += self.paused_for
+
+    def stood_still(self, since: float) -> None:
+        """From that moment on it has waited for others until now, and its clock did not run."""
+        if self.deadline is not None:
+            self.deadline += time.monotonic() - since
 
     def ended(self) -> Ended:
         """The facts for the orchestrator."""

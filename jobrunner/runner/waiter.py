@@ -16,7 +16,7 @@ Reply = Callable[..., None]
 class Waiter:
     """From its question to the answer. Moments are of the monotonic clock, in seconds."""
 
-    __slots__ = ("deadline", "for_result", "ids", "pause_at", "reply", "running", "timeout", "unfinished")
+    __slots__ = ("asked_at", "deadline", "for_result", "ids", "pause_at", "reply", "running", "timeout", "unfinished")
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class Waiter:
         patience: float,
     ) -> None:
         """`patience`: so long it is not paused yet, nor longer than it would wait at all."""
-        now = time.monotonic()
+        self.asked_at = now = time.monotonic()
         self.running = running
         self.reply = reply
         """How to answer it."""
@@ -40,6 +40,11 @@ class Waiter:
         self.pause_at = now + (patience if timeout is None else min(patience, timeout))
         self.for_result = for_result
         """Whether the answer is the result of the one, instead of where all stand."""
+
+    @property
+    def has_patience(self) -> bool:
+        """Whether it may wait a while without being paused."""
+        return self.pause_at > self.asked_at
 
     @property
     def is_to_be_paused(self) -> bool:

@@ -42,6 +42,7 @@ class _Draft:
     """What a turn's transaction decides; it comes true in memory when the commit is certain."""
 
     asking: list[Waiter] = field(default_factory=list)
+    answered: list[Waiter] = field(default_factory=list)
     paused: list[Waiter] = field(default_factory=list)
     final: set[InvocationId] = field(default_factory=set)
     ready: list[Waiter] = field(default_factory=list)
@@ -140,8 +141,10 @@ class WaitingRoom:
         """The commit is certain: those that were paused wait, and those that were resumed do not."""
         draft, self._draft = self._draft, _Draft()
         self._asking = draft.asking
+        for waiter in draft.answered:
+            waiter.running.stood_still(waiter.asked_at)
         for waiter in draft.paused:
-            waiter.running.pause()
+            waiter.running.pause(waiter.asked_at)
             self._waiters[waiter.running.claimed.id] = waiter
         for waiter in self._waiters.values() if draft.final else ():
             waiter.unfinished -= draft.final
@@ -176,6 +179,8 @@ class WaitingRoom:
             states = state_backend.states(self._database, waiter.ids)
             waiter.unfinished = {one.id for one in states if not one.status.is_final}
             if not waiter.unfinished:
+                if waiter.has_patience:
+                    self._draft.answered.append(waiter)
                 self._answer(waiter)
                 return False
             if not waiter.is_to_be_paused:

@@ -167,8 +167,8 @@ class Attempts:
 
     def halt_later(self, running: Running) -> None:
         """It waits for others: if that takes long, its process is stopped, which takes as long as a short job."""
-        running.halt_at = time.monotonic() + HALT_SECONDS
-        self._look_after(running)
+        if running.paused_at is not None:  # a wait may be over in the turn that began it
+            running.halt_at = time.monotonic() + HALT_SECONDS
 
     def _halt(self, running: Running) -> None:
         running.halt_at = None

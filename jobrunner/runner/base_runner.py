@@ -228,7 +228,7 @@ class BaseRunner(Placing):
         for_result: bool = False,
     ) -> None:
         """A job asks to be told when others are final: if they are not, it is paused, soon or in this turn."""
-        soon = not self._lined_up and self._attempts.are_under_way(ids)
+        soon = bool(ids) and not self._lined_up and self._attempts.are_under_way(ids)
         self._waiting.ask(running, reply, ids, timeout, for_result=for_result, soon=soon)
 
     # The transaction

@@ -153,7 +153,7 @@ class WaitingRoom:
         for waiter in draft.resumed:
             waiter.running.resume()
         for waiter in (*draft.resumed, *draft.given_up):  # what such a job asks by now stays asked
-            del self._waiters[waiter.running.claimed.id]
+            self._waiters.pop(waiter.running.claimed.id, None)
             self._ready.pop(waiter.running.claimed.id, None)
         self._replies += draft.replies
 

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from jobrunner import App, Status
+from jobrunner import App, Status, state_backend
+from jobrunner.database import Database
 from jobrunner.models import RunnerId
 from jobrunner.ownership import RunnerLocks
+from jobrunner.runner.rescue import rescue
 from tests.cli_helpers import Cli
 from tests.conftest import StartRunner
 from tests.helpers.files import rows
@@ -320,6 +322,19 @@ def test_a_dead_runner_whose_pid_is_a_stranger_s_is_rescued_and_the_stranger_get
     assert rows(path, "SELECT stop_reason FROM runners WHERE id = 1") == [("died",)]
     assert sleeper.poll() is None
     assert rows(path, "SELECT claim FROM jr_invocation") == [(2,)]
+
+
+def test_a_runner_that_stops_while_another_looks_for_the_dead_is_none_of_them(runner: StartRunner, path: Path) -> None:
+    running = runner(jobs=1)
+    running.until_ready()
+    with Database(path) as database:
+        (seen,) = state_backend.runners(database)
+        running.stop()
+        said = rows(path, "SELECT stopped_at, stop_reason FROM jr_runner")
+        with RunnerLocks(path) as locks:
+            assert locks.take(seen.id)
+            assert rescue(database, locks, seen) is None
+    assert rows(path, "SELECT stopped_at, stop_reason FROM jr_runner") == said
 
 
 @pytest.mark.parametrize("words", [[], ["--kill"]])

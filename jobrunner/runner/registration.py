@@ -95,6 +95,9 @@ class Registration:
         return sum(self._rescue(other) for other in others if self._locks.take(other.id))
 
     def _rescue(self, dead: Runner) -> int:
-        killed, jobs = rescue(self._database, self._locks, dead, self._kill_leftovers)
+        rescued = rescue(self._database, self._locks, dead, self._kill_leftovers)
+        if rescued is None:
+            return 0
+        killed, jobs = rescued
         log.warning("runner %d had died; killed %d of its processes, took over %d jobs", dead.id, killed, jobs)
         return jobs

@@ -25,10 +25,12 @@ def rescue(
     locks: RunnerLocks,
     dead: Runner,
     kill_leftovers: Callable[[str], list[int]] = ownership.kill_leftovers,
-) -> Rescued:
-    """Rescue a runner whose byte we have taken, and free the byte."""
-    # We hold its lock: no other rescuer does this at the same time.
+) -> Rescued | None:
+    """Rescue a runner whose byte we have taken, and free the byte; None where it had stopped, and left nothing."""
+    # We hold its lock: it is gone, and no other rescuer does this at the same time.
     try:
+        if _has_stopped(database, dead):  # between the reading of its row and the taking of its byte
+            return None
         killed = kill_leftovers(dead.token)
         with database.transaction():
             why = _why(database, dead)
@@ -41,6 +43,11 @@ def rescue(
     finally:
         locks.free(dead.id)
     return Rescued(len(killed), len(orphaned))
+
+
+def _has_stopped(database: Database, dead: Runner) -> bool:
+    row = database.one("runner", runner=dead.id)
+    return row is not None and Runner(*row).stopped_at is not None
 
 
 def _why(database: Database, dead: Runner) -> str | None:

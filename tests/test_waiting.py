@@ -155,7 +155,7 @@ def test_the_clock_stands_still_however_short_a_wait_is(app: App, runner: StartR
     awaited = file_job(app)
     runner(**slots(mode, 2))
     until_has(awaited, Status.RUNNING)
-    facts = {"ids": [awaited.id], "seconds": 6.0}
+    facts = {"ids": [awaited.id], "seconds": 4.5}
     assert app.enqueue("tests.together:wait_in_short_turns", facts, timeout=3).result(timeout=60) > 1
     (folder / "go").touch()
 

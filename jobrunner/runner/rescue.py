@@ -29,11 +29,13 @@ def rescue(
     """Rescue a runner whose byte we have taken, and free the byte; None where it had stopped, and left nothing."""
     # We hold its lock: it is gone, and no other rescuer does this at the same time.
     try:
-        if _has_stopped(database, dead):  # between the reading of its row and the taking of its byte
+        row = database.one("runner", runner=dead.id)
+        now = dead if row is None else Runner(*row)
+        if now.stopped_at is not None:  # between the reading of its row by our caller and the taking of its byte
             return None
+        why = now.stop_reason  # who killed it wrote it down before
         killed = kill_leftovers(dead.token)
         with database.transaction():
-            why = _why(database, dead)
             died = "the runner died" if why is None else f"the runner was {why}"
             orphaned = [Claimed(*row) for row in database.query("held_by", runner=dead.id)]
             for claimed in orphaned:
@@ -43,16 +45,6 @@ def rescue(
     finally:
         locks.free(dead.id)
     return Rescued(len(killed), len(orphaned))
-
-
-def _has_stopped(database: Database, dead: Runner) -> bool:
-    row = database.one("runner", runner=dead.id)
-    return row is not None and Runner(*row).stopped_at is not None
-
-
-def _why(database: Database, dead: Runner) -> str | None:
-    row = database.one("runner", runner=dead.id)  # read now: who killed it wrote it down before
-    return None if row is None else Runner(*row).stop_reason
 
 
 def orphan(claimed: Claimed, died: str) -> Ended:

@@ -21,8 +21,9 @@ MAX_MESSAGE = 64 << 20
 """A longer message is no message of ours; results, the largest, are at most 8 MiB, six times that where each character
 is written as an escape."""
 _LENGTH = struct.Struct("!I")
-_MANY = 1 << 18
-_FEW = 1 << 14
+MANY = 1 << 18
+"""Bytes to read or send at once where much is coming."""
+FEW = 1 << 14
 """Bytes to read at once where little is coming: each reading makes a buffer for all that it may get."""
 _ROOM_FOR_DESCRIPTORS = socket.CMSG_SPACE(32 * 4)
 _encoder = json.JSONEncoder(separators=(",", ":"))
@@ -48,7 +49,7 @@ class Channel:
         end.settimeout(None)  # whatever a task module has made the default
         self._socket = end
         self._incoming = bytearray()
-        self._room = _FEW
+        self._room = FEW
         self._outgoing = bytearray()
         self._descriptors: list[int] = []
         self._sending = allocate_lock()
@@ -113,7 +114,7 @@ class Channel:
         """Send what the socket takes of the queued messages; all of them are dropped where nobody is left to read."""
         try:
             while self._outgoing:
-                sent = self._socket.send(self._outgoing[:_MANY], _NOT_WAITING)
+                sent = self._socket.send(self._outgoing[:MANY], _NOT_WAITING)
                 del self._outgoing[:sent]
         except BlockingIOError:
             return
@@ -150,7 +151,7 @@ class Channel:
         for level, kind, packed in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 self._descriptors += array.array("i", packed[: len(packed) - len(packed) % 4])
-        self._room = _MANY if len(data) == self._room else _FEW
+        self._room = MANY if len(data) == self._room else FEW
         self._incoming += data
         return bool(data)
 

@@ -8,12 +8,9 @@ import os
 from _thread import allocate_lock  # see channel
 from errno import EBADF
 
-from jobrunner.channel import SOCKET_KIND, Message, check_size, frame, take_message
+from jobrunner.channel import FEW, MANY, SOCKET_KIND, Message, check_size, frame, take_message
 from jobrunner.errors import ChannelClosed
 
-_MANY = 1 << 18
-_FEW = 1 << 14
-"""Bytes to read at first: for what may be many, C asks the kernel for memory, and gives it back at once."""
 _sending = allocate_lock()  # a worker has one end: so the lock may be as old as its template
 _new_socket = _socket.socket
 _FAMILY, _KIND, _ = SOCKET_KIND
@@ -64,7 +61,7 @@ class WorkerEnd:
         """Wait for one message; ChannelClosed at the end."""
         if self._incoming is None:
             self._incoming = bytearray()
-        room = _FEW
+        room = FEW
         while (message := take_message(self._incoming)) is None:
             try:
                 self._be_ours()
@@ -74,7 +71,7 @@ class WorkerEnd:
             if not data:
                 raise ChannelClosed("the runner is gone")
             self._incoming += data
-            room = _MANY
+            room = MANY
         return message
 
     def _be_ours(self) -> None:

@@ -63,8 +63,7 @@ def wait_for_one_that_is_nearly_done() -> None:
 def end_a_moment_after(name: str) -> None:
     """When the file is there, and 2 ms are over."""
     (folder() / f"begun {name}").touch()
-    while not (folder() / name).exists():
-        time.sleep(0.0002)
+    _look_for(name, 60.0)
     time.sleep(0.002)
 
 
@@ -99,7 +98,12 @@ def turn_away(ids: list[int], then: list[int]) -> list[int]:
 
 def last(name: str) -> None:
     """Until the file is there, or for a second."""
-    until_over = time.monotonic() + 1.0
+    _look_for(name, 1.0)
+
+
+def _look_for(name: str, seconds: float) -> None:
+    """Until the file is there, or for so long; it is seen sooner than by `until`."""
+    until_over = time.monotonic() + seconds
     while time.monotonic() < until_over and not (folder() / name).exists():
         time.sleep(0.0002)
 

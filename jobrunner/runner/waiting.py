@@ -63,7 +63,7 @@ class WaitingRoom:
     def __init__(self, database: Database, max_paused: int) -> None:
         self._database = database
         self._max_paused = max_paused
-        self._asking: list[Waiter] = []
+        self._asking: dict[Running, Waiter] = {}
         self._waiters: dict[InvocationId, Waiter] = {}
         self._ready: dict[InvocationId, Waiter] = {}
         self._draft = _Draft()
@@ -87,9 +87,9 @@ class WaitingRoom:
         soon: bool = False,
     ) -> None:
         """A job asks to be told when all of `ids` are final; `soon`: they may be so in a moment."""
-        # A job asks one thing at a time: an exception has made it turn away from what it asked before.
-        self._asking = [one for one in self._asking if one.running is not running]
-        self._asking.append(Waiter(running, reply, ids, timeout, for_result, SOON_SECONDS if soon else 0.0))
+        # A job asks one thing at a time: where it asked before, an exception has made it turn away from that.
+        self._asking.pop(running, None)
+        self._asking[running] = Waiter(running, reply, ids, timeout, for_result, SOON_SECONDS if soon else 0.0)
 
     def look_again(self) -> None:
         """Something may have become final."""
@@ -98,8 +98,8 @@ class WaitingRoom:
 
     def forget(self, *those: Running) -> None:
         """Their processes are gone, or going; nobody is to be told."""
-        if self._asking:
-            self._asking = [one for one in self._asking if one.running not in those]
+        for running in those if self._asking else ():
+            self._asking.pop(running, None)
         for running in those if self._waiters else ():
             self._waiters.pop(running.claimed.id, None)
             self._ready.pop(running.claimed.id, None)
@@ -113,13 +113,13 @@ class WaitingRoom:
     @property
     def is_still(self) -> bool:
         """Whether nobody can be resumed as far as is known, and nobody asks."""
-        return not (self._look or self._ready or any(one.running.paused_at is None for one in self._asking))
+        return not (self._look or self._ready or any(running.paused_at is None for running in self._asking))
 
     @property
     def next_moment(self) -> float | None:
         """When the first of them has waited long enough, or one may look again, on the monotonic clock."""
         moments = [one.deadline for one in self._not_ready() if one.deadline is not None]
-        moments += [one.pause_at for one in self._asking if one.running.paused_at is None]
+        moments += [one.pause_at for running, one in self._asking.items() if running.paused_at is None]
         return min([*moments, self._look_after] if self._look else moments, default=None)
 
     def write(self, free: int, ended: Collection[InvocationId] = ()) -> Changes:
@@ -130,7 +130,7 @@ class WaitingRoom:
         All stay as they are until `written`: a transaction that fails changes nobody.
         """
         self._draft = draft = _Draft()
-        for waiter in self._asking:
+        for waiter in self._asking.values():
             if self._pause(waiter):
                 draft.paused.append(waiter)  # one by one: each counts for those behind it
         self._find_ready(ended)
@@ -140,7 +140,7 @@ class WaitingRoom:
     def written(self) -> None:
         """The commit is certain: those that were paused wait, and those that were resumed do not."""
         draft, self._draft = self._draft, _Draft()
-        self._asking = draft.asking
+        self._asking = {one.running: one for one in draft.asking}
         for waiter in draft.answered:
             waiter.running.stood_still(waiter.asked_at)
         for waiter in draft.paused:
@@ -255,7 +255,7 @@ class WaitingRoom:
         return (one for number, one in self._waiters.items() if number not in self._ready)
 
     def _must_pause(self) -> bool:
-        return any(one.is_to_be_paused for one in self._asking)
+        return any(one.is_to_be_paused for one in self._asking.values())
 
     def _overdue(self) -> bool:
         return any(one.is_overdue for one in self._not_ready())
